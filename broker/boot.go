@@ -1,0 +1,161 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+
+	"lograft/broker/cluster"
+	"lograft/broker/engine"
+	"lograft/broker/partition"
+	"lograft/segment"
+	"lograft/segment/journal"
+	"lograft/segment/vfs"
+)
+
+// BootOptions is what both drivers, the real one and the simulator, build a broker's deterministic parts from.
+type BootOptions struct {
+	Node             uint64
+	Dir              cluster.ID // uuid of the data directory
+	FS               vfs.FS
+	DataDir          string
+	Journal          journal.Journal
+	Seed             uint64 // of the replicas' chance
+	ElectionTicks    int
+	HeartbeatTicks   int
+	TailCacheBytes   int    // per group
+	CatchUpBytes     int64  // 0: partition.CatchUpBytesDefault
+	FillBytesPerTick int    // 0: partition.FillBytesPerTickDefault
+	MessageBytes     uint64 // of entries to a peer, 0: partition.BytesPerMessageDefault
+	OnView           func() // called by the metadata group's worker when Parts.View has changed; must not block
+}
+
+// metaSegmentBytes is the segment limit of the metadata group.
+const metaSegmentBytes = 4 << 20
+
+// Parts is a broker without its drivers: replicas recovered from disk, the metadata machine and the controller.
+type Parts struct {
+	Controller *Controller
+	MetaGroup  partition.GroupID
+	Replicas   []*partition.Replica // for the workers; the metadata group's first
+	Recovered  []Recovered
+	meta       *metaMachine
+}
+
+// Recovered says what recovery found in one group. Err is set if the group could not be opened: it is quarantined, never treated as
+// empty, and the others go on (storage.md "Recovering").
+type Recovered struct {
+	Group    partition.GroupID
+	Recovery segment.Recovery
+	Err      error
+}
+
+// View is the metadata that this broker has applied.
+func (p *Parts) View() *cluster.View { return p.meta.View() }
+
+// A birth's settings begin with the kind of the group.
+const (
+	settingsMeta      = 'M'
+	settingsPartition = 'P'
+	settingsGroups    = 'G'
+)
+
+func partitionSettings(b *cluster.PartitionBirth) []byte {
+	kind := byte(settingsPartition)
+	if b.Groups {
+		kind = settingsGroups
+	}
+	return append([]byte{kind}, b.Encode()...)
+}
+
+func decodePartitionSettings(b []byte) (*cluster.PartitionBirth, error) {
+	if len(b) == 0 || b[0] != settingsPartition && b[0] != settingsGroups {
+		return nil, errors.New("not the settings of a partition")
+	}
+	p, err := cluster.DecodePartitionBirth(b[1:])
+	if p != nil {
+		p.Groups = b[0] == settingsGroups
+	}
+	return p, err
+}
+
+// MetaBirth is the birth record of the metadata group on a broker, to be journalled before the broker takes part in it. ok is false
+// if the broker is not one of the cluster's first members.
+func MetaBirth(b *cluster.Birth, node uint64, dir cluster.ID) (birth engine.Birth, ok bool) {
+	for _, m := range b.Members {
+		if m.NodeID == node && m.DirID == dir {
+			settings := append([]byte{settingsMeta}, b.Encode()...)
+			return engine.Birth{Birth: journal.Birth{Group: b.MetadataGroup, ReplicaID: m.ReplicaID, Settings: settings}}, true
+		}
+	}
+	return engine.Birth{}, false
+}
+
+// ErrNoBirth says that the journal holds no birth of the metadata group: the directory is new, or it was wiped.
+var ErrNoBirth = errors.New("the journal knows no cluster")
+
+// FindBirth is the cluster's birth as this broker's journal knows it.
+func FindBirth(l *journal.Loaded) (*cluster.Birth, error) {
+	for i := range l.Groups {
+		if s := l.Groups[i].Birth.Settings; l.Groups[i].HasBirth && !l.Groups[i].Retired && len(s) > 0 && s[0] == settingsMeta {
+			return cluster.DecodeBirth(s[1:])
+		}
+	}
+	return nil, ErrNoBirth
+}
+
+// Boot opens every group that the journal knows. It fails only if the metadata group can't be opened; another group's failure is in
+// Parts.Recovered.
+func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
+	birth, err := FindBirth(loaded)
+	if err != nil {
+		return nil, err
+	}
+	groups := groupOptions{fs: o.FS, dataDir: o.DataDir, seed: o.Seed, electionTicks: o.ElectionTicks, heartbeatTicks: o.HeartbeatTicks,
+		segmentBytes: metaSegmentBytes, tailCacheBytes: o.TailCacheBytes, catchUpBytes: o.CatchUpBytes, messageBytes: o.MessageBytes, fillBytesPerTick: o.FillBytesPerTick}
+	p := &Parts{MetaGroup: birth.MetadataGroup, meta: newMetaMachine(birth, o.OnView)}
+	groups.view = p.View
+	full := groups.tailCacheBytes
+	groups.tailCacheBytes = tailCacheOf(full, len(loaded.Groups))
+	var opened, retired []journal.Birth
+	for i := range loaded.Groups {
+		st := loaded.Groups[i]
+		if st.Retired { // a crash came between its retirement and the removal of its files
+			if err := o.FS.RemoveAll(groupDir(o.DataDir, st.Birth.Group)); err != nil {
+				return nil, fmt.Errorf("remove the files of deleted group %x: %w", st.Birth.Group, err)
+			}
+			retired = append(retired, st.Birth)
+			continue
+		}
+		if !st.HasBirth {
+			continue
+		}
+		r, recovery, err := p.open(groups, st, loaded, birth)
+		p.Recovered = append(p.Recovered, Recovered{Group: st.Birth.Group, Recovery: recovery, Err: err})
+		opened = append(opened, st.Birth)
+		switch {
+		case err == nil && st.Birth.Group == birth.MetadataGroup:
+			p.Replicas = append([]*partition.Replica{r}, p.Replicas...)
+		case err == nil:
+			p.Replicas = append(p.Replicas, r)
+		case st.Birth.Group == birth.MetadataGroup:
+			return p, fmt.Errorf("metadata group: %w", err)
+		}
+	}
+	groups.tailCacheBytes = full // the controller bounds by the number that it has then
+	p.Controller = newController(o.Node, o.Dir, groups, birth.MetadataGroup, opened, retired)
+	return p, nil
+}
+
+func (p *Parts) open(groups groupOptions, st journal.GroupState, loaded *journal.Loaded, birth *cluster.Birth) (*partition.Replica, segment.Recovery, error) {
+	if st.HardStateLost {
+		return nil, segment.Recovery{}, fmt.Errorf("group %x: no readable copy of its term and vote: this replica may never vote again; it must be replaced under a new id", st.Birth.Group)
+	}
+	if st.Birth.Group == birth.MetadataGroup {
+		return openGroup(groups, st, loaded.Damaged(), birth.Partition(), p.meta)
+	}
+	settings, err := decodePartitionSettings(st.Birth.Settings)
+	if err != nil {
+		return nil, segment.Recovery{}, fmt.Errorf("group %x: birth: %w", st.Birth.Group, err)
+	}
+	return openGroup(groups, st, loaded.Damaged(), settings, groups.machine(settings))
+}

@@ -1,0 +1,180 @@
+// Package datadir is a broker's data directory as a whole: its lock, its identity, and what it remembers of its peers
+// (architecture D11). The journal and the groups' logs below it belong to segment.
+//
+//	LOCK          held while a broker uses the directory
+//	identity.a,b  cluster, node id, directory uuid, boot number (two copies, copies.go)
+//	peers.a,b     the highest incarnation seen of every other broker
+//	journal/ groups/
+//
+// Limitations: a copy of the directory that is younger than one renewal of the boot number can't be told from the original.
+package datadir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/gofrs/flock"
+
+	"lograft/segment/vfs"
+)
+
+// ID is a uuid.
+type ID = [16]byte
+
+// Identity says whose directory this is. It is synced before anything else of a start.
+type Identity struct {
+	ClusterName string `json:"cluster_name"`
+	ClusterID   ID     `json:"cluster_id"` // zero until the cluster is born
+	NodeID      uint64 `json:"node_id"`
+	DirID       ID     `json:"dir_id"`
+	Boot        uint64 `json:"boot"` // raised at every start and every RaiseBoot
+}
+
+// Options of Open.
+type Options struct {
+	Dir         string // made if it is missing
+	ClusterName string
+	NodeID      uint64
+	AllowTmpfs  bool
+	Random      func([]byte) // chance for the directory's uuid
+}
+
+// Dir is an open, locked data directory. One goroutine owns it.
+type Dir struct {
+	path     string
+	fs       vfs.FS
+	lock     *flock.Flock
+	identity Identity
+	stored   copies
+	peers    peerMemory
+}
+
+// Open locks the directory, checks that it belongs to this node and cluster, and raises its boot number on stable storage. Errors
+// name the fix and leave the directory as it was.
+func Open(o Options) (*Dir, error) {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMedium(dir, o.AllowTmpfs); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{path: dir, fs: vfs.OS(), lock: lock}
+	if err := d.open(o); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return d, nil
+}
+
+func lockDir(dir string) (*flock.Flock, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("data directory %s can't be made: %w", dir, err)
+	}
+	name := filepath.Join(dir, "LOCK")
+	lock := flock.New(name)
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s can't be locked: %w", dir, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("data directory %s is in use by another broker: stop that one, or give this one its own --data-dir (find it with: fuser %s)", dir, name)
+	}
+	return lock, nil
+}
+
+func (d *Dir) open(o Options) error {
+	d.stored = copies{fs: d.fs, dir: d.path, name: "identity"}
+	b, found, err := d.stored.load()
+	if err != nil {
+		return fmt.Errorf("data directory %s: identity: %w: restore the file from a backup; never start with an empty directory in its place", d.path, err)
+	}
+	if !found {
+		if err := d.create(o); err != nil {
+			return err
+		}
+	} else if err := json.Unmarshal(b, &d.identity); err != nil {
+		return fmt.Errorf("data directory %s: identity: %w", d.path, err)
+	}
+	if err := d.check(o); err != nil {
+		return err
+	}
+	d.peers = peerMemory{stored: copies{fs: d.fs, dir: d.path, name: "peers"}}
+	if err := d.peers.load(); err != nil {
+		return fmt.Errorf("data directory %s: peers: %w", d.path, err)
+	}
+	return d.RaiseBoot()
+}
+
+func (d *Dir) create(o Options) error {
+	for _, name := range []string{"journal", "groups"} {
+		if _, _, err := d.fs.Stat(path.Join(d.path, name)); err == nil {
+			return fmt.Errorf("data directory %s holds %s but no identity: it is damaged; restore identity.a or identity.b from a backup, or move the directory away", d.path, name)
+		}
+	}
+	if err := vfs.OS().SyncDir(filepath.Dir(d.path)); err != nil {
+		return err
+	}
+	d.identity = Identity{ClusterName: o.ClusterName, NodeID: o.NodeID}
+	o.Random(d.identity.DirID[:])
+	return nil
+}
+
+func (d *Dir) check(o Options) error {
+	id := &d.identity
+	if id.NodeID != o.NodeID {
+		return fmt.Errorf("data directory %s belongs to node %d, this is node %d: give each node its own --data-dir", d.path, id.NodeID, o.NodeID)
+	}
+	if id.ClusterName != o.ClusterName {
+		return fmt.Errorf("data directory %s belongs to cluster %q, --cluster-id says %q: use the right directory or the right --cluster-id", d.path, id.ClusterName, o.ClusterName)
+	}
+	return nil
+}
+
+// Identity is who this directory is.
+func (d *Dir) Identity() Identity { return d.identity }
+
+// Path is the directory's absolute path.
+func (d *Dir) Path() string { return d.path }
+
+// Born notes the cluster's uuid. The journal must durably know the cluster's birth before: identity without journal means wiped.
+func (d *Dir) Born(cluster ID) error {
+	if d.identity.ClusterID == cluster {
+		return nil
+	}
+	if d.identity.ClusterID != (ID{}) {
+		return fmt.Errorf("data directory %s belongs to cluster %x, not %x", d.path, d.identity.ClusterID, cluster)
+	}
+	next := d.identity
+	next.ClusterID = cluster
+	return d.save(next)
+}
+
+// RaiseBoot makes this incarnation newer than every copy of the directory made before.
+func (d *Dir) RaiseBoot() error {
+	next := d.identity
+	next.Boot++
+	return d.save(next)
+}
+
+func (d *Dir) save(next Identity) error {
+	b, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if err := d.stored.save(b); err != nil {
+		return fmt.Errorf("data directory %s: identity: %w", d.path, err)
+	}
+	d.identity = next
+	return nil
+}
+
+// Close unlocks the directory.
+func (d *Dir) Close() error { return d.lock.Unlock() }

@@ -1,0 +1,242 @@
+package group
+
+import "fmt"
+
+// A command is: version u8 | kind u8 | request id 16 | fields.
+const commandVersion = 1
+
+const (
+	kindJoin = iota + 1
+	kindAcknowledge
+	kindLeave
+	kindExpire
+	kindCommit
+	kindSeek
+	kindDelete
+	kindTopics
+	kindForget
+)
+
+const commandHeadBytes = 2 + 16
+
+// RequestID names a command. ok is false for what is no command.
+func RequestID(command []byte) (id ID, ok bool) {
+	if len(command) < commandHeadBytes {
+		return id, false
+	}
+	return ID(command[2:]), true
+}
+
+func newCommand(kind uint8, request ID, group string) *writer {
+	w := &writer{}
+	w.u8(commandVersion)
+	w.u8(kind)
+	w.id(request)
+	w.str(group)
+	return w
+}
+
+// Join makes a member, or says again what an existing one wants. With Resume it must exist: a member that expired is told so instead
+// of being made anew under its old id.
+type Join struct {
+	RequestID         ID
+	Group             string
+	Member            ID
+	ClientID          string
+	SessionMs, PollMs uint32
+	Resume            bool
+	Topics            []Topic // subscribed, as the proposer's metadata has them
+}
+
+// Encode makes the command's bytes.
+func (c *Join) Encode() []byte {
+	w := newCommand(kindJoin, c.RequestID, c.Group)
+	w.id(c.Member)
+	w.str(c.ClientID)
+	w.u32(c.SessionMs)
+	w.u32(c.PollMs)
+	if c.Resume {
+		w.u8(1)
+	} else {
+		w.u8(0)
+	}
+	w.topics(c.Topics)
+	return w.b
+}
+
+func (r *reader) join(group string) Join {
+	return Join{Group: group, Member: r.id(), ClientID: r.str(), SessionMs: r.u32(), PollMs: r.u32(), Resume: r.u8() == 1, Topics: r.topics()}
+}
+
+// Acknowledge says which partitions a member works on, having been told a generation: what it does not name it has given up.
+type Acknowledge struct {
+	RequestID  ID
+	Group      string
+	Member     ID
+	Generation int64
+	Owned      []TP
+}
+
+// Encode makes the command's bytes.
+func (c *Acknowledge) Encode() []byte {
+	w := newCommand(kindAcknowledge, c.RequestID, c.Group)
+	w.id(c.Member)
+	w.i64(c.Generation)
+	w.count(len(c.Owned))
+	for _, tp := range c.Owned {
+		w.tp(tp)
+	}
+	return w.b
+}
+
+func (r *reader) acknowledge(group string) Acknowledge {
+	return Acknowledge{Group: group, Member: r.id(), Generation: r.i64(), Owned: r.tps()}
+}
+
+// Leave ends a membership. It has an effect once, and none for an unknown member.
+type Leave struct {
+	RequestID ID
+	Group     string
+	Member    ID
+}
+
+// Encode makes the command's bytes.
+func (c *Leave) Encode() []byte {
+	w := newCommand(kindLeave, c.RequestID, c.Group)
+	w.id(c.Member)
+	return w.b
+}
+
+// expire ends the membership of a member that the coordinator did not hear: only of that instance.
+type expire struct {
+	group    string
+	member   ID
+	instance uint64
+}
+
+func (c *expire) encode() []byte {
+	w := newCommand(kindExpire, ID{}, c.group)
+	w.id(c.member)
+	w.u64(c.instance)
+	return w.b
+}
+
+// TopicOffset is an offset to be committed: the next one to read.
+type TopicOffset struct {
+	TP
+	TopicID ID
+	Offset  int64
+}
+
+func (w *writer) offsets(list []TopicOffset) {
+	w.count(len(list))
+	for i := range list {
+		w.tp(list[i].TP)
+		w.id(list[i].TopicID)
+		w.i64(list[i].Offset)
+	}
+}
+
+func (r *reader) offsets() (list []TopicOffset) {
+	for range r.count(8 + 16 + 8) {
+		list = append(list, TopicOffset{TP: r.tp(), TopicID: r.id(), Offset: r.i64()})
+	}
+	return list
+}
+
+// Commit moves committed offsets forward, all of them or none.
+type Commit struct {
+	RequestID  ID
+	Group      string
+	Member     ID
+	Generation int64
+	Offsets    []TopicOffset
+}
+
+func isCommit(command []byte) bool {
+	return len(command) >= commandHeadBytes && command[1] == kindCommit
+}
+
+// Encode makes the command's bytes.
+func (c *Commit) Encode() []byte {
+	w := newCommand(kindCommit, c.RequestID, c.Group)
+	w.id(c.Member)
+	w.i64(c.Generation)
+	w.offsets(c.Offsets)
+	return w.b
+}
+
+func (r *reader) commit(group string) Commit {
+	return Commit{Group: group, Member: r.id(), Generation: r.i64(), Offsets: r.offsets()}
+}
+
+// Seek sets committed offsets of a group without members, in any direction; it makes the group if there is none.
+type Seek struct {
+	RequestID ID
+	Group     string
+	Topics    []Topic // of the offsets
+	Offsets   []TopicOffset
+}
+
+// Encode makes the command's bytes.
+func (c *Seek) Encode() []byte {
+	w := newCommand(kindSeek, c.RequestID, c.Group)
+	w.topics(c.Topics)
+	w.offsets(c.Offsets)
+	return w.b
+}
+
+func (r *reader) seek(group string) Seek {
+	return Seek{Group: group, Topics: r.topics(), Offsets: r.offsets()}
+}
+
+// Delete removes a group without members and its offsets.
+type Delete struct {
+	RequestID ID
+	Group     string
+}
+
+// Encode makes the command's bytes.
+func (c *Delete) Encode() []byte { return newCommand(kindDelete, c.RequestID, c.Group).b }
+
+// topics tells a group what the metadata says of its topics now.
+type topics struct {
+	group  string
+	topics []Topic
+}
+
+func (c *topics) encode() []byte {
+	w := newCommand(kindTopics, ID{}, c.group)
+	w.topics(c.topics)
+	return w.b
+}
+
+// forget removes a group that has had no members for retentionMs by the entry's append time.
+type forget struct {
+	group       string
+	retentionMs int64
+}
+
+func (c *forget) encode() []byte {
+	w := newCommand(kindForget, ID{}, c.group)
+	w.i64(c.retentionMs)
+	return w.b
+}
+
+func (x *Result) encode() []byte {
+	w := &writer{}
+	w.str(string(x.Reason))
+	w.str(x.Message)
+	w.i64(x.Generation)
+	return w.b
+}
+
+// DecodeResult reads the answer to a command.
+func DecodeResult(b []byte) (Result, error) {
+	r := &reader{b: b}
+	x := Result{Reason: Reason(r.str()), Message: r.str(), Generation: r.i64()}
+	if err := r.end(); err != nil {
+		return Result{}, fmt.Errorf("result: %w", err)
+	}
+	return x, nil
+}

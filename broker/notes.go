@@ -1,0 +1,29 @@
+package broker
+
+import (
+	"fmt"
+
+	"lograft/broker/partition"
+)
+
+// Notes implements engine.Sink: what happens to a log is said.
+func (n *node) Notes(notes []partition.Note) {
+	for i := range notes {
+		d := &notes[i]
+		log := n.log.With("group", fmt.Sprintf("%x", d.Group), "replica", d.ReplicaID)
+		switch d.Kind {
+		case partition.NoteDamaged:
+			log.Error("replica has damaged entries: it serves the rest, leads no more and fetches them from other replicas", "faulty", d.Range.String())
+		case partition.NoteRepaired:
+			log.Info("damaged entries were repaired", "faulty", d.Range.String(), "peer", d.Peer)
+		case partition.NoteHopeless:
+			log.Error("damaged entries can't be repaired one by one: other replicas serve them", "faulty", d.Range.String(), "err", d.Err)
+		case partition.NoteFilling:
+			log.Info("replica is far behind: it fetches a snapshot's segments", "peer", d.Peer, "index", d.Index, "bytes", d.Bytes)
+		case partition.NoteFilled:
+			log.Info("snapshot is installed", "peer", d.Peer, "index", d.Index, "bytes", d.Bytes)
+		case partition.NoteFillFailed:
+			log.Warn("snapshot was not installed: what was fetched is kept for the next try", "peer", d.Peer, "index", d.Index, "err", d.Err)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package partition
+
+import "lograft/raft"
+
+// Env is what a step of a replica may look at, and where its effects go. The worker that owns the replica hands the same Env to
+// every replica of one step and carries out what it holds afterwards.
+type Env struct {
+	Now  int64 // monotonic, ns since the driver's zero
+	Wall int64 // this broker's clock, ms since the Unix epoch
+	// Clocks returns the median (ms) of these nodes' clocks as heard lately in peer heartbeats, this broker's included: of an even
+	// number both middle ones. heard is how many there are (architecture D3).
+	Clocks func(nodes []uint64) (lower, upper int64, heard int)
+	Out    Sender
+
+	Replies    []Reply
+	Cold       []*ColdRead    // reads to be done off the worker; each comes back through Replica.ReadDone
+	Leads      []LeaderChange // what this replica now believes about its leader
+	Stats      Stats          // grows for as long as the worker lives
+	Scrubs     int            // replicas of this worker that read a segment for a check, likewise
+	ScrubBytes int64          // that checks may read before they wait
+	Fills      int            // replicas of this worker that fetch a snapshot, as of its last tick
+	Notes      []Note         // what operators are told about this broker's logs
+	// Clock tells the time within a step, monotonic ns, for Stats alone; nil: the stages of a batch are not told apart.
+	Clock func() int64
+}
+
+// Sender takes messages for other brokers. It must not keep m or its slices after Send returned, the immutable byte slices of
+// entries excepted; it never blocks, and reports what it drops through Replica.Dropped in a later step.
+type Sender interface {
+	Send(node uint64, group GroupID, m *raft.Message)
+}
+
+// LeaderChange says that a replica's view of its leader changed. ReplicaID 0: no leader known.
+type LeaderChange struct {
+	Group             GroupID
+	Leader            uint64 // replica id
+	LeaderNode        uint64
+	Term              uint64
+	Local             bool // this replica is the leader
+	HighWatermarkHint int64
+}
+
+func (env *Env) reply(r Reply) { env.Replies = append(env.Replies, r) }
+
+func (env *Env) fail(q *Request, err *Error) {
+	env.reply(Reply{From: q.From, Token: q.Token, Err: err})
+}

@@ -1,0 +1,58 @@
+package transport
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Protocol is the version of frames and handshake; brokers of another one are refused.
+const Protocol = 1
+
+// Hello says who is at one end of a stream (architecture D11). Both ends send one before anything else.
+type Hello struct {
+	Protocol    int    `json:"protocol"`
+	ClusterName string `json:"cluster_name"`
+	ClusterID   [16]byte
+	Born        bool // the cluster has been born as far as this broker knows; ClusterID is set
+	NodeID      uint64
+	DirID       [16]byte
+	Boot        uint64
+	Nonce       uint64
+	Class       Class
+	Probe       bool // only this exchange is wanted
+}
+
+const helloBytesMax = 4096
+
+func (h Hello) encode() []byte {
+	b, err := json.Marshal(h)
+	if err != nil {
+		panic(err) // numbers, bytes and a string: can't fail
+	}
+	return b
+}
+
+func decodeHello(b []byte) (Hello, error) {
+	var h Hello
+	if len(b) > helloBytesMax {
+		return h, fmt.Errorf("greeting of %d bytes, at most %d", len(b), helloBytesMax)
+	}
+	if err := json.Unmarshal(b, &h); err != nil {
+		return h, fmt.Errorf("greeting: %w", err)
+	}
+	if h.Class >= classes {
+		return h, fmt.Errorf("greeting: unknown class %d", h.Class)
+	}
+	return h, nil
+}
+
+// Compatible refuses a broker of another protocol or cluster name.
+func (h Hello) Compatible(peer Hello) error {
+	switch {
+	case peer.Protocol != h.Protocol:
+		return fmt.Errorf("node %d speaks protocol %d, this broker %d: run the same version on both", peer.NodeID, peer.Protocol, h.Protocol)
+	case peer.ClusterName != h.ClusterName:
+		return fmt.Errorf("node %d belongs to cluster %q, this broker to %q: check --initial-cluster and --cluster-id", peer.NodeID, peer.ClusterName, h.ClusterName)
+	}
+	return nil
+}

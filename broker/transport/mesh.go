@@ -1,0 +1,372 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+// Handler takes what comes from peers. Its methods are called by many goroutines and must not block for long.
+type Handler interface {
+	// Greet gives this broker's own greeting.
+	Greet() Hello
+	// Check decides whether to talk to the broker that greets so; the error is shown at both ends.
+	Check(peer Hello) error
+	// Frame takes a frame's messages; Decode's rules of ownership hold.
+	Frame(from uint64, msgs []GroupMessage)
+	// Clock takes what a peer's clock shows, ms.
+	Clock(from uint64, wall int64)
+	// Dropped names messages to node `to` that are not sent.
+	Dropped(to uint64, refs []Ref)
+	// Peer says that frames to a broker pass now, or no longer.
+	Peer(node uint64, up bool)
+}
+
+// Credentials proves who is at the ends of a link.
+type Credentials interface {
+	// Listen is for the streams of others; Dial is for a stream to a node, 0: to any node of the cluster.
+	Listen() credentials.TransportCredentials
+	Dial(node uint64) credentials.TransportCredentials
+	// Prove checks that the caller of a stream is the node that it says it is.
+	Prove(stream context.Context, node uint64) error
+}
+
+// Options builds a Mesh.
+type Options struct {
+	Node        uint64
+	Peers       map[uint64]string // node id -> peer address of every other broker
+	Handler     Handler
+	Logger      *slog.Logger
+	Credentials Credentials // nil: nobody proves anything (loopback, --insecure)
+}
+
+// listenCredentials and dialCredentials are in the clear where nobody proves anything.
+func listenCredentials(c Credentials) credentials.TransportCredentials {
+	if c == nil {
+		return insecure.NewCredentials()
+	}
+	return c.Listen()
+}
+
+func dialCredentials(c Credentials, node uint64) credentials.TransportCredentials {
+	if c == nil {
+		return insecure.NewCredentials()
+	}
+	return c.Dial(node)
+}
+
+// Waits between two tries to reach a peer; each is drawn from [half, full) so that brokers don't try in step.
+const (
+	retryMin         = 50 * time.Millisecond
+	retryMax         = 2 * time.Second
+	handshakeTimeout = 3 * time.Second
+	windowBytes      = 8 << 20
+)
+
+// Mesh is this broker's end of the streams to and from all others. New starts nothing.
+type Mesh struct {
+	opts  Options
+	links map[uint64]*[classes]link
+	srv   *grpc.Server
+}
+
+// link is the way to one peer in one class: a queue and the goroutine that empties it.
+type link struct {
+	to    uint64
+	addr  string
+	class Class
+
+	mu    sync.Mutex
+	queue queue
+	clock []byte // newest clock to send, nil if sent
+	wake  chan struct{}
+	stats LinkStats
+}
+
+// New makes a mesh.
+func New(o Options) *Mesh {
+	m := &Mesh{opts: o, links: map[uint64]*[classes]link{}}
+	for node, addr := range o.Peers {
+		ls := &[classes]link{}
+		for c := range ls {
+			ls[c].to, ls[c].addr, ls[c].class, ls[c].wake = node, addr, Class(c), make(chan struct{}, 1)
+		}
+		m.links[node] = ls
+	}
+	m.srv = grpc.NewServer(grpc.Creds(listenCredentials(o.Credentials)), grpc.ConnectionTimeout(handshakeTimeout), grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(FrameBytesMax),
+		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes), grpc.MaxConcurrentStreams(64),
+		grpc.ReadBufferSize(64<<10), grpc.WriteBufferSize(64<<10),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))
+	m.srv.RegisterService(serviceDesc(m), m)
+	return m
+}
+
+// Send hands a frame to the stream of its class. It never blocks: what can't be queued is reported to Handler.Dropped.
+func (m *Mesh) Send(to uint64, class Class, f Frame) {
+	ls := m.links[to]
+	if ls == nil {
+		m.opts.Handler.Dropped(to, f.Refs)
+		return
+	}
+	l := &ls[class]
+	l.mu.Lock()
+	dropped := l.queue.put(f)
+	l.stats.sent(&f, len(dropped))
+	l.mu.Unlock()
+	l.notify()
+	if len(dropped) > 0 {
+		m.opts.Handler.Dropped(to, dropped)
+	}
+}
+
+// SendClock tells every peer what this broker's clock shows, ms.
+func (m *Mesh) SendClock(wall int64) {
+	for _, ls := range m.links {
+		l := &ls[Control]
+		l.mu.Lock()
+		l.clock = encodeClock(wall)
+		l.mu.Unlock()
+		l.notify()
+	}
+}
+
+func (l *link) notify() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Serve takes streams of peers until Stop.
+func (m *Mesh) Serve(lis net.Listener) error {
+	if err := m.srv.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("peer listener %s: %w", lis.Addr(), err)
+	}
+	return nil
+}
+
+// Stop ends Serve at once.
+func (m *Mesh) Stop() { m.srv.Stop() }
+
+// Run keeps a stream per peer and class until ctx is done.
+func (m *Mesh) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, ls := range m.links {
+		for c := range ls {
+			g.Go(func() error { m.keep(ctx, &ls[c]); return nil })
+		}
+	}
+	return g.Wait()
+}
+
+// keep connects a link again and again.
+func (m *Mesh) keep(ctx context.Context, l *link) {
+	wait := retryMin
+	said := ""
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := m.stream(ctx, l)
+		l.mu.Lock()
+		was, dropped := l.queue.up, l.queue.close()
+		l.stats.Dropped += uint64(len(dropped))
+		l.mu.Unlock()
+		if len(dropped) > 0 {
+			m.opts.Handler.Dropped(l.to, dropped)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if was && l.class == Control {
+			m.opts.Handler.Peer(l.to, false)
+		}
+		if text := status.Convert(err).Message(); text != said && l.class == Control {
+			said = text
+			m.opts.Logger.Warn("peer is not connected", "peer", l.to, "addr", l.addr, "err", text)
+		}
+		if time.Since(began) > retryMax {
+			wait, said = retryMin, ""
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait/2 + rand.N(wait/2)):
+		}
+		wait = min(2*wait, retryMax)
+	}
+}
+
+func dial(addr string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(FrameBytesMax), grpc.MaxCallSendMsgSize(FrameBytesMax)),
+		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}))
+}
+
+// greet opens a stream and exchanges greetings on it.
+func greet(ctx context.Context, conn *grpc.ClientConn, mine Hello) (grpc.ClientStream, Hello, error) {
+	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodName)
+	if err != nil {
+		return nil, Hello{}, err
+	}
+	if err := s.SendMsg(parts{mine.encode()}); err != nil {
+		var b []byte
+		if e := s.RecvMsg(&b); e != nil {
+			err = e // the server's reason
+		}
+		return nil, Hello{}, err
+	}
+	var b []byte
+	if err := s.RecvMsg(&b); err != nil {
+		return nil, Hello{}, err
+	}
+	h, err := decodeHello(b)
+	return s, h, err
+}
+
+// stream runs one stream of a link until it breaks.
+func (m *Mesh) stream(ctx context.Context, l *link) error {
+	conn, err := dial(l.addr, dialCredentials(m.opts.Credentials, l.to))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	handshake := time.AfterFunc(handshakeTimeout, func() { cancel(errors.New("no greeting within 3 s")) })
+	mine := m.opts.Handler.Greet()
+	mine.Class = l.class
+	s, peer, err := greet(ctx, conn, mine)
+	if !handshake.Stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil && peer.NodeID != l.to {
+		err = fmt.Errorf("at %s is node %d, not node %d: check --initial-cluster", l.addr, peer.NodeID, l.to)
+	}
+	if err == nil {
+		err = m.opts.Handler.Check(peer)
+	}
+	if err != nil {
+		return err
+	}
+	gone := make(chan error, 1)
+	go func() { // ends with the stream: the peer never sends anything after its greeting
+		var b []byte
+		gone <- s.RecvMsg(&b)
+	}()
+	l.mu.Lock()
+	l.queue.open()
+	l.mu.Unlock()
+	if l.class == Control {
+		m.opts.Logger.Info("peer is connected", "peer", l.to, "addr", l.addr)
+		m.opts.Handler.Peer(l.to, true)
+	}
+	err = l.write(ctx, s, gone)
+	cancel(nil)
+	conn.Close()
+	<-gone
+	return err
+}
+
+// write sends what comes into the queue.
+func (l *link) write(ctx context.Context, s grpc.ClientStream, gone chan error) error {
+	var frames []Frame
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-gone:
+			gone <- err
+			return err
+		case <-l.wake:
+		}
+		l.mu.Lock()
+		frames = l.queue.take(frames)
+		clock := l.clock
+		l.clock = nil
+		l.mu.Unlock()
+		if clock != nil {
+			if err := s.SendMsg(parts{clock}); err != nil {
+				return err
+			}
+		}
+		for i := range frames {
+			msg := make(parts, 0, 1+len(frames[i].Payloads))
+			msg = append(append(msg, frames[i].Head), frames[i].Payloads...)
+			if err := s.SendMsg(msg); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// serve takes one stream of a peer.
+func (m *Mesh) serve(s grpc.ServerStream) error {
+	var b []byte
+	if err := s.RecvMsg(&b); err != nil {
+		return err
+	}
+	peer, err := decodeHello(b)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if m.opts.Credentials != nil {
+		if err := m.opts.Credentials.Prove(s.Context(), peer.NodeID); err != nil {
+			m.opts.Logger.Warn("peer is refused", "peer", peer.NodeID, "err", err)
+			return status.Error(codes.PermissionDenied, fmt.Sprintf("not node %d: %v", peer.NodeID, err))
+		}
+	}
+	mine := m.opts.Handler.Greet()
+	if err := mine.Compatible(peer); err != nil {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	if !peer.Probe {
+		if err := m.opts.Handler.Check(peer); err != nil {
+			return status.Error(codes.FailedPrecondition, err.Error())
+		}
+	}
+	if err := s.SendMsg(parts{mine.encode()}); err != nil || peer.Probe {
+		return err
+	}
+	for {
+		var b []byte
+		if err := s.RecvMsg(&b); err != nil {
+			return nil
+		}
+		if wall, ok := decodeClock(b); ok {
+			m.opts.Handler.Clock(peer.NodeID, wall)
+			continue
+		}
+		msgs, err := Decode(b, DefaultLimits())
+		if err != nil {
+			m.opts.Logger.Error("malformed frame: the stream is closed", "peer", peer.NodeID, "err", err)
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		m.opts.Handler.Frame(peer.NodeID, msgs)
+	}
+}
+
+// Probe asks the broker at addr, which should be `node`, who it is.
+func Probe(ctx context.Context, addr string, node uint64, creds Credentials, mine Hello) (Hello, error) {
+	conn, err := dial(addr, dialCredentials(creds, node))
+	if err != nil {
+		return Hello{}, err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	mine.Probe = true
+	_, peer, err := greet(ctx, conn, mine)
+	return peer, err
+}

@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// LogReport is what an offline look at a data directory found.
+type LogReport struct {
+	Segments []LogSegment `json:"segments"`
+	Journal  []LogJournal `json:"journal"`
+	Other    []string     `json:"other"`    // files beside the segments, with what they are
+	Problems []string     `json:"problems"` // what is damaged, missing or does not fit
+}
+
+// LogSegment is one segment file.
+type LogSegment struct {
+	Group      string `json:"group"`
+	Segment    string `json:"segment"`
+	First      uint64 `json:"first_index"`
+	Last       uint64 `json:"last_index"` // first_index-1 if there is no good entry
+	BaseOffset int64  `json:"base_offset"`
+	NextOffset int64  `json:"next_offset"`
+	Bytes      int64  `json:"bytes"`
+	Entries    int    `json:"entries"` // good ones
+	Sealed     bool   `json:"sealed"`
+	Hash       string `json:"hash,omitempty"`
+	Trailing   int64  `json:"trailing_bytes"` // behind the last good entry
+}
+
+// LogJournal is one of the journal's three logs.
+type LogJournal struct {
+	Log          string `json:"log"`
+	Records      int    `json:"records"`
+	LastSequence uint64 `json:"last_sequence"`
+	Trailing     int    `json:"trailing_bytes"`
+}
+
+// LogEntry is one entry of a group's log.
+type LogEntry struct {
+	Group      string `json:"group"`
+	Segment    string `json:"segment"`
+	Position   int64  `json:"position"`
+	Index      uint64 `json:"index"`
+	Term       uint64 `json:"term"`
+	Kind       string `json:"kind"`
+	Offset     int64  `json:"offset"`
+	Records    uint32 `json:"records"`
+	AppendTime int64  `json:"append_time_ms"`
+	Bytes      int    `json:"bytes"`
+}
+
+// logCommand is broker log: the files of a data directory, offline.
+func (a *app) logCommand() *cobra.Command {
+	c := &cobra.Command{Use: "log", Short: "Look at the files of a data directory, offline", Args: noArgs,
+		Example: `  broker log inspect /data                 # every segment of every group, and the journal
+  broker log inspect --entries /data/groups/0f...   # every entry of one group
+  broker log verify /data                  # check every byte; exit code 1 if anything is damaged`,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	a.formatFlag(c)
+	entries := false
+	inspect := &cobra.Command{Use: "inspect DIR", Short: "List segments, checkpoints and journal", Args: oneDir,
+		Example: `  broker log inspect /data
+  broker log inspect --format json /data | jq .segments
+  broker log inspect --entries /data/groups/0f...`,
+		Long: "Reads a broker's data directory, or one directory below its groups/, and never changes it; the broker may be running, or the directory damaged. What is damaged is named on stderr.",
+		RunE: func(_ *cobra.Command, args []string) error { return a.inspectLog(args[0], entries) }}
+	inspect.Flags().BoolVar(&entries, "entries", false, "list every good entry instead; with --format json one object per line")
+	verify := &cobra.Command{Use: "verify DIR", Short: "Check every byte of the logs against its checksums", Args: oneDir,
+		Example: `  broker log verify /data && echo good
+  broker log verify --format json /data`,
+		Long: "Reads every byte of every segment, whether each continues the one before, checkpoints and journal, and never changes anything. Exit code 1 and the list if something is damaged; a running broker repairs it from its peers by itself.",
+		RunE: func(_ *cobra.Command, args []string) error { return a.verifyLog(args[0]) }}
+	c.AddCommand(inspect, verify)
+	return c
+}
+
+func oneDir(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usagef("%s takes one directory, got %d: see %s --help", c.CommandPath(), len(args), c.CommandPath())
+	}
+	return nil
+}
+
+func (a *app) inspectLog(dir string, entries bool) error {
+	if err := a.checkFormat(); err != nil {
+		return err
+	}
+	var each func(LogEntry) error
+	rows := [][]string{{"INDEX", "TERM", "KIND", "OFFSET", "RECORDS", "BYTES", "APPENDED", "SEGMENT", "POSITION", "GROUP"}}
+	if entries {
+		each = func(e LogEntry) error {
+			if a.format == "json" {
+				return a.writeJSON(e)
+			}
+			rows = append(rows, []string{fmt.Sprint(e.Index), fmt.Sprint(e.Term), e.Kind, fmt.Sprint(e.Offset), fmt.Sprint(e.Records), fmt.Sprint(e.Bytes),
+				time.UnixMilli(e.AppendTime).UTC().Format(time.RFC3339Nano), e.Segment, fmt.Sprint(e.Position), e.Group})
+			if len(rows) == 1000 { // bounded memory; columns may shift between portions
+				err := a.table(rows)
+				rows = rows[:0]
+				return err
+			}
+			return nil
+		}
+	}
+	r, err := a.hooks.Log(dir, each)
+	if err != nil {
+		return err
+	}
+	switch {
+	case entries && a.format == "text":
+		err = a.table(rows)
+	case entries:
+	case a.format == "json":
+		err = a.writeJSON(r)
+	default:
+		err = a.table(segmentRows(&r))
+	}
+	for _, line := range append(r.Other, r.Problems...) {
+		if a.format == "text" && !entries || a.format == "text" && len(r.Problems) > 0 {
+			fmt.Fprintln(a.Err, line)
+		}
+	}
+	return err
+}
+
+func segmentRows(r *LogReport) [][]string {
+	rows := [][]string{{"GROUP", "SEGMENT", "ENTRIES", "LAST-INDEX", "OFFSETS", "BYTES", "STATE", "HASH"}}
+	for _, s := range r.Segments {
+		state := "open"
+		if s.Sealed {
+			state = "sealed"
+		}
+		rows = append(rows, []string{s.Group, s.Segment, fmt.Sprint(s.Entries), fmt.Sprint(s.Last), fmt.Sprintf("[%d,%d)", s.BaseOffset, s.NextOffset), fmt.Sprint(s.Bytes), state, s.Hash[:min(16, len(s.Hash))]})
+	}
+	for _, j := range r.Journal {
+		rows = append(rows, []string{"journal", j.Log, fmt.Sprint(j.Records), fmt.Sprint(j.LastSequence), "", "", "", ""})
+	}
+	return rows
+}
+
+func (a *app) verifyLog(dir string) error {
+	if err := a.checkFormat(); err != nil {
+		return err
+	}
+	r, err := a.hooks.Log(dir, nil)
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		if err := a.writeJSON(r); err != nil {
+			return err
+		}
+	} else {
+		var bytes int64
+		for _, s := range r.Segments {
+			bytes += s.Bytes
+		}
+		for _, p := range r.Problems {
+			if _, err := fmt.Fprintln(a.Out, p); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(a.Err, "%d segments, %d bytes, %d problems\n", len(r.Segments), bytes, len(r.Problems))
+	}
+	if len(r.Problems) > 0 {
+		return codeError(exitItemFailed)
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package client
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	pb "lograft/api/lograft/v1"
+)
+
+// ReplicaScrub is how far the check of a replica's files has come.
+type ReplicaScrub struct {
+	Topic           string // empty: the metadata group
+	Partition       int32
+	Node, ReplicaID uint64
+	Pass            uint64 // checks begun since the broker's start
+	Running         bool
+	Bytes, Total    int64         // of this check, or the last one
+	Found           uint64        // damaged ranges that checks found since the start
+	Repaired        uint64        // entries repaired from other replicas since the start
+	Faulty          []FaultyRange // damaged now
+	Segments        []SealedSegment
+	Problem         string // why it was not checked, or what contradicts itself; empty if all is well
+}
+
+// SealedSegment is a segment that never changes any more: replicas that hold the same one hold the same bytes.
+type SealedSegment struct {
+	Base, Last uint64 // indexes
+	Bytes      int64  // of the file
+	Hash       [32]byte
+}
+
+// Scrub asks one broker how far the check of its replicas is, of one topic or of all and the metadata group; start begins one first.
+func (c *Client) Scrub(ctx context.Context, address, topic string, start bool) ([]ReplicaScrub, error) {
+	out, err := callOne(ctx, c, address, func(ctx context.Context, conn *grpc.ClientConn) (*pb.ScrubResponse, error) {
+		return pb.NewStorageServiceClient(conn).Scrub(ctx, &pb.ScrubRequest{Topic: topic, Start: start})
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all []ReplicaScrub
+	for _, r := range out.GetReplicas() {
+		s := ReplicaScrub{Topic: r.GetTopic(), Partition: r.GetPartition(), Node: r.GetNode(), ReplicaID: r.GetReplicaId(), Pass: r.GetPass(), Running: r.GetRunning(),
+			Bytes: r.GetBytes(), Total: r.GetTotalBytes(), Found: r.GetFound(), Repaired: r.GetRepairedEntries(), Faulty: fromFaulty(r.GetFaulty()), Problem: r.GetProblem()}
+		for _, f := range r.GetSegments() {
+			x := SealedSegment{Base: f.GetBaseIndex(), Last: f.GetLastIndex(), Bytes: f.GetBytes()}
+			copy(x.Hash[:], f.GetHash())
+			s.Segments = append(s.Segments, x)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func fromFaulty(in []*pb.FaultyRange) (out []FaultyRange) {
+	for _, f := range in {
+		out = append(out, FaultyRange{f.GetFromIndex(), f.GetToIndex(), f.GetSegment(), f.GetPosition(), f.GetReason()})
+	}
+	return out
+}

@@ -1,0 +1,108 @@
+package client
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+)
+
+// inbox hands events to the one goroutine that owns a core.
+type inbox[T any] struct {
+	mu    sync.Mutex
+	items []T
+	wake  chan struct{}
+}
+
+func newInbox[T any]() *inbox[T] { return &inbox[T]{wake: make(chan struct{}, 1)} }
+
+func (b *inbox[T]) put(v ...T) {
+	b.mu.Lock()
+	b.items = append(b.items, v...)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *inbox[T]) take(spare []T) []T {
+	clear(spare)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	items := b.items
+	b.items = spare[:0]
+	return items
+}
+
+// stream is one bidirectional stream to one broker, with a goroutine that sends and one that receives. It reports one end, through
+// down, after which it is dead.
+type stream[Out any] struct {
+	out    *inbox[Out]
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+type bidi[Out, In any] interface {
+	Send(Out) error
+	Recv() (In, error)
+	grpc.ClientStream
+}
+
+func openStream[Out, In any](ctx context.Context, c *Client, address string, open func(context.Context, *grpc.ClientConn) (bidi[Out, In], error), got func(In), down func(error)) *stream[Out] {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &stream[Out]{out: newInbox[Out](), cancel: cancel}
+	s.done.Add(1)
+	go func() {
+		defer s.done.Done()
+		defer cancel()
+		conn, err := c.conn(address)
+		if err != nil {
+			down(err)
+			return
+		}
+		g, err := open(ctx, conn)
+		if err != nil {
+			down(err)
+			return
+		}
+		s.done.Add(1)
+		go func() {
+			defer s.done.Done()
+			s.send(ctx, g.Send)
+		}()
+		for {
+			m, err := g.Recv()
+			if err != nil {
+				down(err)
+				return
+			}
+			got(m)
+		}
+	}()
+	return s
+}
+
+// send sends what comes; an error ends Recv too, which reports it.
+func (s *stream[Out]) send(ctx context.Context, send func(Out) error) {
+	defer s.cancel()
+	var msgs []Out
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.out.wake:
+		}
+		msgs = s.out.take(msgs)
+		for _, m := range msgs {
+			if send(m) != nil {
+				return
+			}
+		}
+	}
+}
+
+func (s *stream[Out]) close() {
+	s.cancel()
+	s.done.Wait()
+}
