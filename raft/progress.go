@@ -117,8 +117,8 @@ func (p *peer) acked(index uint64) bool {
 // False: the rejection is stale.
 func (p *peer) rejected(index, hint, requestSnapshot uint64) bool {
 	if requestSnapshot != 0 {
-		if hint < p.match {
-			return false // it has acknowledged more since
+		if min(hint, requestSnapshot) < p.match {
+			return false // it has acknowledged more since: a snapshot below match would have it forget that
 		}
 		p.pendingRequestSnapshot = requestSnapshot
 		p.paused = false

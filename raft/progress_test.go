@@ -324,3 +324,21 @@ func TestWishEndsWithACandidacy(t *testing.T) {
 		}
 	}
 }
+
+// A request for a snapshot below what the peer acknowledged contradicts itself, whatever its hint says (FuzzStep/d49089503494162b): the
+// leader ignores it, and never sends a snapshot that would take back what it counted.
+func TestSnapshotRequestBelowMatch(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	g.elect(1)
+	g.must(g.n(1).raw.Propose(nil, []byte("x")))
+	g.must(g.n(1).raw.Propose(nil, []byte("y")))
+	g.run()
+	_, err := g.n(1).st.CreateSnapshot(3, nil, nil)
+	g.must(err)
+	before := g.progress(3)
+	g.must(g.n(1).raw.Step(raft.Message{Type: raft.MsgAppendResponse, From: 3, To: 1, Term: 2, Index: 2, Reject: true, RejectHint: before.Match,
+		RequestSnapshot: 3}))
+	if pr := g.progress(3); pr.PendingRequestSnapshot != 0 || pr.State != raft.ProgressReplicate || pr.Next <= pr.Match || pr.Match != before.Match {
+		t.Errorf("before %+v, after %+v", before, pr)
+	}
+}
