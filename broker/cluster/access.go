@@ -256,7 +256,7 @@ type PutUser struct {
 func EncodePutUser(c PutUser) []byte {
 	w := newCommand(kindPutUser, c.RequestID)
 	w.user(&c.User)
-	return w.b
+	return w.Data()
 }
 
 // DeleteUser deletes a user; its ACLs stay, as they do for principals that prove themselves otherwise.
@@ -268,8 +268,8 @@ type DeleteUser struct {
 // EncodeDeleteUser makes the command's bytes.
 func EncodeDeleteUser(c DeleteUser) []byte {
 	w := newCommand(kindDeleteUser, c.RequestID)
-	w.str(c.Name)
-	return w.b
+	w.Str(c.Name)
+	return w.Data()
 }
 
 // ChangeACLs adds and removes ACLs in one step; what is there already, or is not there to remove, is no fault. The answer's First is
@@ -284,7 +284,7 @@ func EncodeChangeACLs(c ChangeACLs) []byte {
 	w := newCommand(kindChangeACLs, c.RequestID)
 	w.acls(c.Add)
 	w.acls(c.Remove)
-	return w.b
+	return w.Data()
 }
 
 // PutQuota sets a principal's quota; one without any bound is removed.
@@ -297,44 +297,44 @@ type PutQuota struct {
 func EncodePutQuota(c PutQuota) []byte {
 	w := newCommand(kindPutQuota, c.RequestID)
 	w.quota(&c.Quota)
-	return w.b
+	return w.Data()
 }
 
 func (w *writer) quota(q *Quota) {
-	w.str(q.Principal)
-	w.u64(q.ProduceBytes)
-	w.u64(q.FetchBytes)
-	w.u64(q.Requests)
+	w.Str(q.Principal)
+	w.U64(q.ProduceBytes)
+	w.U64(q.FetchBytes)
+	w.U64(q.Requests)
 }
 
 func (r *reader) quota() Quota {
-	return Quota{Principal: r.str(), ProduceBytes: r.u64(), FetchBytes: r.u64(), Requests: r.u64()}
+	return Quota{Principal: r.Str(), ProduceBytes: r.U64(), FetchBytes: r.U64(), Requests: r.U64()}
 }
 
 func (w *writer) user(u *User) {
-	w.str(u.Name)
-	w.count(len(u.Verifiers))
+	w.Str(u.Name)
+	w.Count(len(u.Verifiers))
 	for i := range u.Verifiers {
 		v := &u.Verifiers[i]
-		w.str(v.Mechanism)
-		w.bytes(v.Salt)
-		w.u32(v.Iterations)
-		w.bytes(v.StoredKey)
-		w.bytes(v.ServerKey)
+		w.Str(v.Mechanism)
+		w.Bytes(v.Salt)
+		w.U32(v.Iterations)
+		w.Bytes(v.StoredKey)
+		w.Bytes(v.ServerKey)
 	}
 }
 
 func (r *reader) user() User {
-	u := User{Name: r.str()}
-	for range r.count(4 * 5) {
-		u.Verifiers = append(u.Verifiers, Verifier{Mechanism: r.str(), Salt: bytes.Clone(r.bytes()), Iterations: r.u32(), StoredKey: bytes.Clone(r.bytes()), ServerKey: bytes.Clone(r.bytes())})
+	u := User{Name: r.Str()}
+	for range r.Count(4 * 5) {
+		u.Verifiers = append(u.Verifiers, Verifier{Mechanism: r.Str(), Salt: bytes.Clone(r.Bytes()), Iterations: r.U32(), StoredKey: bytes.Clone(r.Bytes()), ServerKey: bytes.Clone(r.Bytes())})
 	}
 	slices.SortStableFunc(u.Verifiers, func(a, b Verifier) int { return strings.Compare(a.Mechanism, b.Mechanism) })
 	return u
 }
 
 func (w *writer) acls(list []ACL) {
-	w.count(len(list))
+	w.Count(len(list))
 	for i := range list {
 		a := &list[i]
 		var flags uint8
@@ -344,18 +344,18 @@ func (w *writer) acls(list []ACL) {
 		if a.Deny {
 			flags |= 2
 		}
-		w.str(a.Principal)
-		w.u8(uint8(a.Kind))
-		w.str(a.Name)
-		w.u8(uint8(a.Op))
-		w.u8(flags)
+		w.Str(a.Principal)
+		w.U8(uint8(a.Kind))
+		w.Str(a.Name)
+		w.U8(uint8(a.Op))
+		w.U8(flags)
 	}
 }
 
 func (r *reader) acls() (list []ACL) {
-	for range r.count(4 + 1 + 4 + 1 + 1) {
-		a := ACL{Principal: r.str(), Kind: ResourceKind(r.u8()), Name: r.str(), Op: Operation(r.u8())}
-		flags := r.u8()
+	for range r.Count(4 + 1 + 4 + 1 + 1) {
+		a := ACL{Principal: r.Str(), Kind: ResourceKind(r.U8()), Name: r.Str(), Op: Operation(r.U8())}
+		flags := r.U8()
 		a.Prefix, a.Deny = flags&1 != 0, flags&2 != 0
 		list = append(list, a)
 	}
@@ -366,19 +366,19 @@ func (r *reader) acls() (list []ACL) {
 func (s *State) applyAccess(index uint64, kind uint8, r *reader) (x Result, ok bool) {
 	switch kind {
 	case kindPutUser:
-		if u := r.user(); r.end() == nil {
+		if u := r.user(); r.End() == nil {
 			return s.putUser(index, u), true
 		}
 	case kindDeleteUser:
-		if name := r.str(); r.end() == nil {
+		if name := r.Str(); r.End() == nil {
 			return s.deleteUser(index, name), true
 		}
 	case kindChangeACLs:
-		if add, remove := r.acls(), r.acls(); r.end() == nil {
+		if add, remove := r.acls(), r.acls(); r.End() == nil {
 			return s.changeACLs(index, add, remove), true
 		}
 	case kindPutQuota:
-		if q := r.quota(); r.end() == nil {
+		if q := r.quota(); r.End() == nil {
 			return s.putQuota(index, q), true
 		}
 	}
@@ -479,25 +479,25 @@ func (s *State) putQuota(index uint64, q Quota) Result {
 
 // accessState is the part of a snapshot that is about access.
 func (w *writer) accessState(a *Access) {
-	w.u64(a.Version)
-	w.count(len(a.users))
+	w.U64(a.Version)
+	w.Count(len(a.users))
 	for i := range a.users {
 		w.user(&a.users[i])
 	}
 	w.acls(a.acls)
-	w.count(len(a.quotas))
+	w.Count(len(a.quotas))
 	for i := range a.quotas {
 		w.quota(&a.quotas[i])
 	}
 }
 
 func (r *reader) accessState() *Access {
-	a := &Access{Version: r.u64()}
-	for range r.count(4 + 4) {
+	a := &Access{Version: r.U64()}
+	for range r.Count(4 + 4) {
 		a.users = append(a.users, r.user())
 	}
 	a.acls = r.acls()
-	for range r.count(4 + 3*8) {
+	for range r.Count(4 + 3*8) {
 		a.quotas = append(a.quotas, r.quota())
 	}
 	return a

@@ -17,20 +17,20 @@ type AlterTopic struct {
 // EncodeAlterTopic makes the command's bytes.
 func EncodeAlterTopic(c AlterTopic) []byte {
 	w := newCommand(kindAlterTopic, c.RequestID)
-	w.str(c.Name)
-	w.id(c.Topic)
+	w.Str(c.Name)
+	w.ID(c.Topic)
 	w.config(c.Set)
-	w.count(len(c.Unset))
+	w.Count(len(c.Unset))
 	for _, k := range c.Unset {
-		w.str(k)
+		w.Str(k)
 	}
-	return w.b
+	return w.Data()
 }
 
 func (r *reader) alterTopic() AlterTopic {
-	c := AlterTopic{Name: r.str(), Topic: r.id(), Set: r.config()}
-	for range r.count(4) {
-		c.Unset = append(c.Unset, r.str())
+	c := AlterTopic{Name: r.Str(), Topic: r.ID(), Set: r.config()}
+	for range r.Count(4) {
+		c.Unset = append(c.Unset, r.Str())
 	}
 	return c
 }
@@ -47,15 +47,15 @@ type AddPartitions struct {
 // EncodeAddPartitions makes the command's bytes.
 func EncodeAddPartitions(c AddPartitions) []byte {
 	w := newCommand(kindAddPartitions, c.RequestID)
-	w.id(c.Seed)
-	w.str(c.Name)
-	w.id(c.Topic)
-	w.u32(uint32(c.Partitions))
-	return w.b
+	w.ID(c.Seed)
+	w.Str(c.Name)
+	w.ID(c.Topic)
+	w.U32(uint32(c.Partitions))
+	return w.Data()
 }
 
 func (r *reader) addPartitions() AddPartitions {
-	return AddPartitions{Seed: r.id(), Name: r.str(), Topic: r.id(), Partitions: int32(r.u32())}
+	return AddPartitions{Seed: r.ID(), Name: r.Str(), Topic: r.ID(), Partitions: int32(r.U32())}
 }
 
 // named finds a topic by name, and by id if one is given.

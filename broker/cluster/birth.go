@@ -80,18 +80,18 @@ const birthVersion = 1
 // Encode is the birth's bytes.
 func (b *Birth) Encode() []byte {
 	w := &writer{}
-	w.u8(birthVersion)
-	w.id(b.ClusterID)
-	w.str(b.ClusterName)
-	w.id(b.MetadataGroup)
-	w.count(len(b.Members))
+	w.U8(birthVersion)
+	w.ID(b.ClusterID)
+	w.Str(b.ClusterName)
+	w.ID(b.MetadataGroup)
+	w.Count(len(b.Members))
 	for _, m := range b.Members {
-		w.u64(m.NodeID)
-		w.id(m.DirID)
-		w.u64(m.ReplicaID)
-		w.u8(flag(m.Voter))
+		w.U64(m.NodeID)
+		w.ID(m.DirID)
+		w.U64(m.ReplicaID)
+		w.U8(flag(m.Voter))
 	}
-	return w.b
+	return w.Data()
 }
 
 func flag(b bool) uint8 {
@@ -103,15 +103,15 @@ func flag(b bool) uint8 {
 
 // DecodeBirth reads what Encode wrote.
 func DecodeBirth(b []byte) (*Birth, error) {
-	r := &reader{b: b}
-	if v := r.u8(); r.err == nil && v != birthVersion {
+	r := newReader(b)
+	if v := r.U8(); r.Err() == nil && v != birthVersion {
 		return nil, fmt.Errorf("cluster birth: version %d, this program reads %d", v, birthVersion)
 	}
-	birth := &Birth{ClusterID: r.id(), ClusterName: r.str(), MetadataGroup: r.id()}
-	for range r.count(8 + 16 + 8 + 1) {
-		birth.Members = append(birth.Members, Member{NodeID: r.u64(), DirID: r.id(), ReplicaID: r.u64(), Voter: r.u8() == 1})
+	birth := &Birth{ClusterID: r.ID(), ClusterName: r.Str(), MetadataGroup: r.ID()}
+	for range r.Count(8 + 16 + 8 + 1) {
+		birth.Members = append(birth.Members, Member{NodeID: r.U64(), DirID: r.ID(), ReplicaID: r.U64(), Voter: r.Bool()})
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return nil, fmt.Errorf("cluster birth: %w", err)
 	}
 	return birth, nil
@@ -132,51 +132,51 @@ type PartitionBirth struct {
 // Encode is the birth's bytes.
 func (p *PartitionBirth) Encode() []byte {
 	w := &writer{}
-	w.u8(partitionBirthVersion)
-	w.id(p.Topic)
-	w.u32(uint32(p.Number))
+	w.U8(partitionBirthVersion)
+	w.ID(p.Topic)
+	w.U32(uint32(p.Number))
 	w.settings(&p.Settings)
 	for _, ids := range [][]uint64{p.Voters, p.Learners} {
-		w.count(len(ids))
+		w.Count(len(ids))
 		for _, id := range ids {
-			w.u64(id)
+			w.U64(id)
 		}
 	}
 	w.replicas(p.Replicas)
-	return w.b
+	return w.Data()
 }
 
 // DecodePartitionBirth reads what Encode wrote.
 func DecodePartitionBirth(b []byte) (*PartitionBirth, error) {
-	r := &reader{b: b}
-	if v := r.u8(); r.err == nil && v != partitionBirthVersion {
+	r := newReader(b)
+	if v := r.U8(); r.Err() == nil && v != partitionBirthVersion {
 		return nil, fmt.Errorf("partition birth: version %d, this program reads %d", v, partitionBirthVersion)
 	}
-	p := &PartitionBirth{Topic: r.id(), Number: int32(r.u32()), Settings: r.settings()}
+	p := &PartitionBirth{Topic: r.ID(), Number: int32(r.U32()), Settings: r.settings()}
 	for _, ids := range []*[]uint64{&p.Voters, &p.Learners} {
-		for range r.count(8) {
-			*ids = append(*ids, r.u64())
+		for range r.Count(8) {
+			*ids = append(*ids, r.U64())
 		}
 	}
 	p.Replicas = r.replicas()
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return nil, fmt.Errorf("partition birth: %w", err)
 	}
 	return p, nil
 }
 
 func (w *writer) replicas(list []Replica) {
-	w.count(len(list))
+	w.Count(len(list))
 	for _, p := range list {
-		w.u64(p.ID)
-		w.u64(p.NodeID)
-		w.id(p.Dir)
+		w.U64(p.ID)
+		w.U64(p.NodeID)
+		w.ID(p.Dir)
 	}
 }
 
 func (r *reader) replicas() (list []Replica) {
-	for range r.count(8 + 8 + 16) {
-		list = append(list, Replica{ID: r.u64(), NodeID: r.u64(), Dir: r.id()})
+	for range r.Count(8 + 8 + 16) {
+		list = append(list, Replica{ID: r.U64(), NodeID: r.U64(), Dir: r.ID()})
 	}
 	return list
 }

@@ -29,9 +29,9 @@ func RequestID(command []byte) (id ID, ok bool) {
 
 func newCommand(kind uint8, request ID) *writer {
 	w := &writer{}
-	w.u8(commandVersion)
-	w.u8(kind)
-	w.id(request)
+	w.U8(commandVersion)
+	w.U8(kind)
+	w.ID(request)
 	return w
 }
 
@@ -47,16 +47,16 @@ type RegisterBroker struct {
 // EncodeRegisterBroker makes the command's bytes.
 func EncodeRegisterBroker(c RegisterBroker) []byte {
 	w := newCommand(kindRegisterBroker, c.RequestID)
-	w.u64(c.NodeID)
-	w.id(c.DirID)
+	w.U64(c.NodeID)
+	w.ID(c.DirID)
 	for _, s := range []string{c.ClientAddr, c.PeerAddr, c.HTTPAddr, c.Version} {
-		w.str(s)
+		w.Str(s)
 	}
-	return w.b
+	return w.Data()
 }
 
 func (r *reader) registerBroker() RegisterBroker {
-	return RegisterBroker{NodeID: r.u64(), DirID: r.id(), ClientAddr: r.str(), PeerAddr: r.str(), HTTPAddr: r.str(), Version: r.str()}
+	return RegisterBroker{NodeID: r.U64(), DirID: r.ID(), ClientAddr: r.Str(), PeerAddr: r.Str(), HTTPAddr: r.Str(), Version: r.Str()}
 }
 
 // CreateTopic makes a topic. The answer's Topic is its id, also if a topic of that name exists (ReasonTopicExists).
@@ -72,29 +72,29 @@ type CreateTopic struct {
 // EncodeCreateTopic makes the command's bytes.
 func EncodeCreateTopic(c CreateTopic) []byte {
 	w := newCommand(kindCreateTopic, c.RequestID)
-	w.id(c.Seed)
-	w.str(c.Name)
-	w.u32(uint32(c.Partitions))
-	w.u32(uint32(c.ReplicationFactor))
+	w.ID(c.Seed)
+	w.Str(c.Name)
+	w.U32(uint32(c.Partitions))
+	w.U32(uint32(c.ReplicationFactor))
 	w.config(c.Config)
-	return w.b
+	return w.Data()
 }
 
 func (r *reader) createTopic() CreateTopic {
-	return CreateTopic{Seed: r.id(), Name: r.str(), Partitions: int32(r.u32()), ReplicationFactor: int32(r.u32()), Config: r.config()}
+	return CreateTopic{Seed: r.ID(), Name: r.Str(), Partitions: int32(r.U32()), ReplicationFactor: int32(r.U32()), Config: r.config()}
 }
 
 func (w *writer) config(list []ConfigEntry) {
-	w.count(len(list))
+	w.Count(len(list))
 	for _, c := range list {
-		w.str(c.Key)
-		w.str(c.Value)
+		w.Str(c.Key)
+		w.Str(c.Value)
 	}
 }
 
 func (r *reader) config() (list []ConfigEntry) {
-	for range r.count(8) {
-		list = append(list, ConfigEntry{Key: r.str(), Value: r.str()})
+	for range r.Count(8) {
+		list = append(list, ConfigEntry{Key: r.Str(), Value: r.Str()})
 	}
 	return list
 }
@@ -109,12 +109,12 @@ type DeleteTopic struct {
 // EncodeDeleteTopic makes the command's bytes.
 func EncodeDeleteTopic(c DeleteTopic) []byte {
 	w := newCommand(kindDeleteTopic, c.RequestID)
-	w.str(c.Name)
-	w.id(c.Topic)
-	return w.b
+	w.Str(c.Name)
+	w.ID(c.Topic)
+	return w.Data()
 }
 
-func (r *reader) deleteTopic() DeleteTopic { return DeleteTopic{Name: r.str(), Topic: r.id()} }
+func (r *reader) deleteTopic() DeleteTopic { return DeleteTopic{Name: r.Str(), Topic: r.ID()} }
 
 // AllocProducerIDs reserves a block of producer ids. The answer's First begins it.
 type AllocProducerIDs struct {
@@ -125,8 +125,8 @@ type AllocProducerIDs struct {
 // EncodeAllocProducerIDs makes the command's bytes.
 func EncodeAllocProducerIDs(c AllocProducerIDs) []byte {
 	w := newCommand(kindAllocProducerIDs, c.RequestID)
-	w.u32(c.Count)
-	return w.b
+	w.U32(c.Count)
+	return w.Data()
 }
 
 // ConfirmRemoved says that a data directory holds nothing of these deleted groups any more.
@@ -139,18 +139,18 @@ type ConfirmRemoved struct {
 // EncodeConfirmRemoved makes the command's bytes.
 func EncodeConfirmRemoved(c ConfirmRemoved) []byte {
 	w := newCommand(kindConfirmRemoved, c.RequestID)
-	w.id(c.DirID)
-	w.count(len(c.Groups))
+	w.ID(c.DirID)
+	w.Count(len(c.Groups))
 	for _, g := range c.Groups {
-		w.id(g)
+		w.ID(g)
 	}
-	return w.b
+	return w.Data()
 }
 
 func (r *reader) confirmRemoved() ConfirmRemoved {
-	c := ConfirmRemoved{DirID: r.id()}
-	for range r.count(16) {
-		c.Groups = append(c.Groups, r.id())
+	c := ConfirmRemoved{DirID: r.ID()}
+	for range r.Count(16) {
+		c.Groups = append(c.Groups, r.ID())
 	}
 	return c
 }
@@ -180,18 +180,18 @@ type Result struct {
 
 func (x *Result) encode() []byte {
 	w := &writer{}
-	w.str(string(x.Reason))
-	w.str(x.Message)
-	w.id(x.Topic)
-	w.u64(uint64(x.First))
-	return w.b
+	w.Str(string(x.Reason))
+	w.Str(x.Message)
+	w.ID(x.Topic)
+	w.U64(uint64(x.First))
+	return w.Data()
 }
 
 // DecodeResult reads the answer to a command.
 func DecodeResult(b []byte) (Result, error) {
-	r := &reader{b: b}
-	x := Result{Reason: Reason(r.str()), Message: r.str(), Topic: r.id(), First: int64(r.u64())}
-	if err := r.end(); err != nil {
+	r := newReader(b)
+	x := Result{Reason: Reason(r.Str()), Message: r.Str(), Topic: r.ID(), First: int64(r.U64())}
+	if err := r.End(); err != nil {
 		return Result{}, fmt.Errorf("result: %w", err)
 	}
 	return x, nil

@@ -182,17 +182,17 @@ func sortConfig(list []ConfigEntry) {
 }
 
 func (w *writer) settings(s *Settings) {
-	w.u64(uint64(s.RetentionMs))
-	w.u64(uint64(s.RetentionBytes))
-	w.u64(uint64(s.SegmentBytes))
-	w.u64(uint64(s.MessageBytes))
-	w.u8(flag(s.LogAppendTime))
-	w.u64(s.Version)
+	w.U64(uint64(s.RetentionMs))
+	w.U64(uint64(s.RetentionBytes))
+	w.U64(uint64(s.SegmentBytes))
+	w.U64(uint64(s.MessageBytes))
+	w.U8(flag(s.LogAppendTime))
+	w.U64(s.Version)
 }
 
 const settingsBytes = 4*8 + 1 + 8
 
 func (r *reader) settings() Settings {
-	return Settings{RetentionMs: int64(r.u64()), RetentionBytes: int64(r.u64()), SegmentBytes: int64(r.u64()), MessageBytes: int64(r.u64()),
-		LogAppendTime: r.u8() == 1, Version: r.u64()}
+	return Settings{RetentionMs: int64(r.U64()), RetentionBytes: int64(r.U64()), SegmentBytes: int64(r.U64()), MessageBytes: int64(r.U64()),
+		LogAppendTime: r.Bool(), Version: r.U64()}
 }

@@ -82,39 +82,39 @@ func (s *State) remember(id ID, result []byte) {
 }
 
 func (s *State) apply(index uint64, command []byte) Result {
-	r := &reader{b: command[commandHeadBytes:]}
+	r := newReader(command[commandHeadBytes:])
 	if command[0] != commandVersion {
 		return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("command version %d: the brokers run version %d", command[0], commandVersion)}
 	}
 	switch command[1] {
 	case kindRegisterBroker:
-		if c := r.registerBroker(); r.end() == nil {
+		if c := r.registerBroker(); r.End() == nil {
 			return s.registerBroker(index, c)
 		}
 	case kindCreateTopic:
 		c := r.createTopic()
-		if r.end() == nil {
+		if r.End() == nil {
 			c.RequestID, _ = RequestID(command)
 			return s.createTopic(index, c)
 		}
 	case kindDeleteTopic:
-		if c := r.deleteTopic(); r.end() == nil {
+		if c := r.deleteTopic(); r.End() == nil {
 			return s.deleteTopic(index, c)
 		}
 	case kindAllocProducerIDs:
-		if n := r.u32(); r.end() == nil {
+		if n := r.U32(); r.End() == nil {
 			return s.allocProducerIDs(n)
 		}
 	case kindAlterTopic:
-		if c := r.alterTopic(); r.end() == nil {
+		if c := r.alterTopic(); r.End() == nil {
 			return s.alterTopic(index, c)
 		}
 	case kindAddPartitions:
-		if c := r.addPartitions(); r.end() == nil {
+		if c := r.addPartitions(); r.End() == nil {
 			return s.addPartitions(index, c)
 		}
 	case kindConfirmRemoved:
-		if c := r.confirmRemoved(); r.end() == nil {
+		if c := r.confirmRemoved(); r.End() == nil {
 			return s.confirmRemoved(index, c)
 		}
 	}

@@ -29,10 +29,10 @@ func RequestID(command []byte) (id ID, ok bool) {
 
 func newCommand(kind uint8, request ID, group string) *writer {
 	w := &writer{}
-	w.u8(commandVersion)
-	w.u8(kind)
-	w.id(request)
-	w.str(group)
+	w.U8(commandVersion)
+	w.U8(kind)
+	w.ID(request)
+	w.Str(group)
 	return w
 }
 
@@ -51,21 +51,17 @@ type Join struct {
 // Encode makes the command's bytes.
 func (c *Join) Encode() []byte {
 	w := newCommand(kindJoin, c.RequestID, c.Group)
-	w.id(c.Member)
-	w.str(c.ClientID)
-	w.u32(c.SessionMs)
-	w.u32(c.PollMs)
-	if c.Resume {
-		w.u8(1)
-	} else {
-		w.u8(0)
-	}
+	w.ID(c.Member)
+	w.Str(c.ClientID)
+	w.U32(c.SessionMs)
+	w.U32(c.PollMs)
+	w.Bool(c.Resume)
 	w.topics(c.Topics)
-	return w.b
+	return w.Data()
 }
 
 func (r *reader) join(group string) Join {
-	return Join{Group: group, Member: r.id(), ClientID: r.str(), SessionMs: r.u32(), PollMs: r.u32(), Resume: r.u8() == 1, Topics: r.topics()}
+	return Join{Group: group, Member: r.ID(), ClientID: r.Str(), SessionMs: r.U32(), PollMs: r.U32(), Resume: r.Bool(), Topics: r.topics()}
 }
 
 // Acknowledge says which partitions a member works on, having been told a generation: what it does not name it has given up.
@@ -80,17 +76,17 @@ type Acknowledge struct {
 // Encode makes the command's bytes.
 func (c *Acknowledge) Encode() []byte {
 	w := newCommand(kindAcknowledge, c.RequestID, c.Group)
-	w.id(c.Member)
-	w.i64(c.Generation)
-	w.count(len(c.Owned))
+	w.ID(c.Member)
+	w.I64(c.Generation)
+	w.Count(len(c.Owned))
 	for _, tp := range c.Owned {
 		w.tp(tp)
 	}
-	return w.b
+	return w.Data()
 }
 
 func (r *reader) acknowledge(group string) Acknowledge {
-	return Acknowledge{Group: group, Member: r.id(), Generation: r.i64(), Owned: r.tps()}
+	return Acknowledge{Group: group, Member: r.ID(), Generation: r.I64(), Owned: r.tps()}
 }
 
 // Leave ends a membership. It has an effect once, and none for an unknown member.
@@ -103,8 +99,8 @@ type Leave struct {
 // Encode makes the command's bytes.
 func (c *Leave) Encode() []byte {
 	w := newCommand(kindLeave, c.RequestID, c.Group)
-	w.id(c.Member)
-	return w.b
+	w.ID(c.Member)
+	return w.Data()
 }
 
 // expire ends the membership of a member that the coordinator did not hear: only of that instance.
@@ -116,9 +112,9 @@ type expire struct {
 
 func (c *expire) encode() []byte {
 	w := newCommand(kindExpire, ID{}, c.group)
-	w.id(c.member)
-	w.u64(c.instance)
-	return w.b
+	w.ID(c.member)
+	w.U64(c.instance)
+	return w.Data()
 }
 
 // TopicOffset is an offset to be committed: the next one to read.
@@ -129,17 +125,17 @@ type TopicOffset struct {
 }
 
 func (w *writer) offsets(list []TopicOffset) {
-	w.count(len(list))
+	w.Count(len(list))
 	for i := range list {
 		w.tp(list[i].TP)
-		w.id(list[i].TopicID)
-		w.i64(list[i].Offset)
+		w.ID(list[i].TopicID)
+		w.I64(list[i].Offset)
 	}
 }
 
 func (r *reader) offsets() (list []TopicOffset) {
-	for range r.count(8 + 16 + 8) {
-		list = append(list, TopicOffset{TP: r.tp(), TopicID: r.id(), Offset: r.i64()})
+	for range r.Count(8 + 16 + 8) {
+		list = append(list, TopicOffset{TP: r.tp(), TopicID: r.ID(), Offset: r.I64()})
 	}
 	return list
 }
@@ -160,14 +156,14 @@ func isCommit(command []byte) bool {
 // Encode makes the command's bytes.
 func (c *Commit) Encode() []byte {
 	w := newCommand(kindCommit, c.RequestID, c.Group)
-	w.id(c.Member)
-	w.i64(c.Generation)
+	w.ID(c.Member)
+	w.I64(c.Generation)
 	w.offsets(c.Offsets)
-	return w.b
+	return w.Data()
 }
 
 func (r *reader) commit(group string) Commit {
-	return Commit{Group: group, Member: r.id(), Generation: r.i64(), Offsets: r.offsets()}
+	return Commit{Group: group, Member: r.ID(), Generation: r.I64(), Offsets: r.offsets()}
 }
 
 // Seek sets committed offsets of a group without members, in any direction; it makes the group if there is none.
@@ -183,7 +179,7 @@ func (c *Seek) Encode() []byte {
 	w := newCommand(kindSeek, c.RequestID, c.Group)
 	w.topics(c.Topics)
 	w.offsets(c.Offsets)
-	return w.b
+	return w.Data()
 }
 
 func (r *reader) seek(group string) Seek {
@@ -197,7 +193,7 @@ type Delete struct {
 }
 
 // Encode makes the command's bytes.
-func (c *Delete) Encode() []byte { return newCommand(kindDelete, c.RequestID, c.Group).b }
+func (c *Delete) Encode() []byte { return newCommand(kindDelete, c.RequestID, c.Group).Data() }
 
 // topics tells a group what the metadata says of its topics now.
 type topics struct {
@@ -208,7 +204,7 @@ type topics struct {
 func (c *topics) encode() []byte {
 	w := newCommand(kindTopics, ID{}, c.group)
 	w.topics(c.topics)
-	return w.b
+	return w.Data()
 }
 
 // forget removes a group that has had no members for retentionMs by the entry's append time.
@@ -219,23 +215,23 @@ type forget struct {
 
 func (c *forget) encode() []byte {
 	w := newCommand(kindForget, ID{}, c.group)
-	w.i64(c.retentionMs)
-	return w.b
+	w.I64(c.retentionMs)
+	return w.Data()
 }
 
 func (x *Result) encode() []byte {
 	w := &writer{}
-	w.str(string(x.Reason))
-	w.str(x.Message)
-	w.i64(x.Generation)
-	return w.b
+	w.Str(string(x.Reason))
+	w.Str(x.Message)
+	w.I64(x.Generation)
+	return w.Data()
 }
 
 // DecodeResult reads the answer to a command.
 func DecodeResult(b []byte) (Result, error) {
-	r := &reader{b: b}
-	x := Result{Reason: Reason(r.str()), Message: r.str(), Generation: r.i64()}
-	if err := r.end(); err != nil {
+	r := newReader(b)
+	x := Result{Reason: Reason(r.Str()), Message: r.Str(), Generation: r.I64()}
+	if err := r.End(); err != nil {
 		return Result{}, fmt.Errorf("result: %w", err)
 	}
 	return x, nil

@@ -45,8 +45,8 @@ func groupOf(command []byte) string {
 	if len(command) < commandHeadBytes {
 		return ""
 	}
-	r := reader{b: command[commandHeadBytes:]}
-	return r.str()
+	r := newReader(command[commandHeadBytes:])
+	return r.Str()
 }
 
 // Apply carries out the command of entry index. appendTime (ms) is the entry's. The result is for DecodeResult.
@@ -86,46 +86,46 @@ func (s *State) apply(index uint64, appendTime int64, command []byte) *Result {
 	if command[0] != commandVersion {
 		return refuse(ReasonInvalid, "command version %d: the brokers run version %d", command[0], commandVersion)
 	}
-	r := &reader{b: command[commandHeadBytes:]}
-	name := r.str()
+	r := newReader(command[commandHeadBytes:])
+	name := r.Str()
 	if err := CheckName(name); err != nil {
 		return refuse(ReasonInvalid, "%v", err)
 	}
 	switch command[1] {
 	case kindJoin:
-		if c := r.join(name); r.end() == nil {
+		if c := r.join(name); r.End() == nil {
 			return s.join(index, &c)
 		}
 	case kindAcknowledge:
-		if c := r.acknowledge(name); r.end() == nil {
+		if c := r.acknowledge(name); r.End() == nil {
 			return s.acknowledge(&c)
 		}
 	case kindLeave:
-		if member := r.id(); r.end() == nil {
+		if member := r.ID(); r.End() == nil {
 			return s.drop(appendTime, name, func(m *Member) bool { return m.ID == member })
 		}
 	case kindExpire:
-		if c := (expire{group: name, member: r.id(), instance: r.u64()}); r.end() == nil {
+		if c := (expire{group: name, member: r.ID(), instance: r.U64()}); r.End() == nil {
 			return s.drop(appendTime, name, func(m *Member) bool { return m.ID == c.member && m.Instance == c.instance })
 		}
 	case kindCommit:
-		if c := r.commit(name); r.end() == nil {
+		if c := r.commit(name); r.End() == nil {
 			return s.commit(appendTime, &c)
 		}
 	case kindSeek:
-		if c := r.seek(name); r.end() == nil {
+		if c := r.seek(name); r.End() == nil {
 			return s.seek(appendTime, &c)
 		}
 	case kindDelete:
-		if r.end() == nil {
+		if r.End() == nil {
 			return s.deleteGroup(name)
 		}
 	case kindTopics:
-		if list := r.topics(); r.end() == nil {
+		if list := r.topics(); r.End() == nil {
 			return s.topics(name, list)
 		}
 	case kindForget:
-		if retention := r.i64(); r.end() == nil {
+		if retention := r.I64(); r.End() == nil {
 			return s.forget(appendTime, name, retention)
 		}
 	}

@@ -280,7 +280,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"nothing", nil, ReasonInvalid},
 		{"version", append([]byte{9}, make([]byte, 40)...), ReasonInvalid},
-		{"kind", newCommand(99, ID{}, "g").b, ReasonInvalid},
+		{"kind", newCommand(99, ID{}, "g").Data(), ReasonInvalid},
 		{"no name", (&Delete{}).Encode(), ReasonInvalid},
 		{"no member id", (&Join{Group: "g", SessionMs: 10_000, PollMs: 10_000, Topics: []Topic{topicT}}).Encode(), ReasonInvalid},
 		{"no topics", (&Join{Group: "g", Member: id(1), SessionMs: 10_000, PollMs: 10_000}).Encode(), ReasonInvalid},

@@ -63,6 +63,7 @@ var pures = []pure{
 	{"broker/engine", map[string]string{
 		"run.go": "the driver: goroutines and real time around the step machines",
 	}, "workers and syncer are step machines"},
+	{"broker/wire", nil, "replicas make the same bytes of the same fields"},
 	{"broker/cluster", nil, "every broker must compute the same metadata"},
 	{"broker/group", nil, "every broker must compute the same groups"},
 	{"broker/rpc", map[string]string{
