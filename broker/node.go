@@ -351,4 +351,7 @@ func (n *node) Removed(groups []partition.GroupID) {
 // Halted implements engine.Sink: a replica that stopped for good is named. The others go on, unless its disk failed: then Run ends.
 func (n *node) Halted(err error) { n.log.Error("replica halted", "err", err) }
 
+// Settled implements engine.Sink: the metadata asks for no change of members yet.
+func (n *node) Settled([]partition.Settled) {}
+
 var errEmptyJournal = errors.New("the journal is empty but the directory belongs to a cluster")

@@ -31,6 +31,8 @@ type Sink interface {
 	Halted(error)
 	// Notes takes what operators are told about logs; the slice is the worker's.
 	Notes([]partition.Note)
+	// Settled names groups led here whose wanted members are in effect, once per term and version; the slice is the worker's.
+	Settled([]partition.Settled)
 }
 
 // Options builds an Engine.
@@ -190,6 +192,9 @@ func (e *Engine) carryOut(i int, eff *Effects) {
 	}
 	if len(eff.Notes) > 0 {
 		e.opts.Sink.Notes(eff.Notes)
+	}
+	if len(eff.Settled) > 0 {
+		e.opts.Sink.Settled(eff.Settled)
 	}
 }
 

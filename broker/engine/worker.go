@@ -34,6 +34,7 @@ type Event struct {
 	Adopt    *partition.Replica  // a new replica for this worker
 	Remove   *GroupID            // the group is deleted: close its replica
 	Config   *GroupConfig        // the settings of a partition's topic
+	Members  *GroupMembers       // who shall be in a group
 	Lost     []Lost              // dropped by the mesh
 	Cancel   uint64              // session id whose waiting requests are forgotten
 	Clock    *PeerClock          // a peer said what its clock shows
@@ -45,6 +46,12 @@ type Event struct {
 type GroupConfig struct {
 	Group  GroupID
 	Config partition.Config
+}
+
+// GroupMembers is who shall be in a group.
+type GroupMembers struct {
+	Group   GroupID
+	Members partition.Membership
 }
 
 // PeerClock is what a peer's clock showed when its heartbeat arrived.
@@ -64,12 +71,13 @@ type Effects struct {
 	Halted  []error     // replicas that stopped for good in this step
 	Removed []GroupID   // replicas closed on Event.Remove
 	Notes   []partition.Note
+	Settled []partition.Settled // groups whose wanted members are in effect
 }
 
 func (e *Effects) reset() {
 	clear(e.Replies)
 	q := SyncRequest{Items: e.Sync.Items[:0], Marks: e.Sync.Marks[:0], Lazy: e.Sync.Lazy[:0]}
-	*e = Effects{Sync: q, Replies: e.Replies[:0], Cold: e.Cold[:0], Leads: e.Leads[:0], Seals: e.Seals[:0], Halted: e.Halted[:0], Removed: e.Removed[:0], Notes: e.Notes[:0]}
+	*e = Effects{Sync: q, Replies: e.Replies[:0], Cold: e.Cold[:0], Leads: e.Leads[:0], Seals: e.Seals[:0], Halted: e.Halted[:0], Removed: e.Removed[:0], Notes: e.Notes[:0], Settled: e.Settled[:0]}
 }
 
 // slot is a replica and what the worker knows about it.
@@ -116,7 +124,7 @@ func NewWorker(id int, node uint64, out partition.Sender) *Worker {
 func (w *Worker) Step(now, wall int64, events []Event, eff *Effects) {
 	eff.reset()
 	w.env.Now, w.env.Wall = now, wall
-	w.env.Replies, w.env.Cold, w.env.Leads, w.env.Notes = eff.Replies, eff.Cold, eff.Leads, eff.Notes
+	w.env.Replies, w.env.Cold, w.env.Leads, w.env.Notes, w.env.Settled = eff.Replies, eff.Cold, eff.Leads, eff.Notes, eff.Settled
 	for i := range events {
 		w.deliver(&events[i], eff)
 	}
@@ -124,7 +132,7 @@ func (w *Worker) Step(now, wall int64, events []Event, eff *Effects) {
 		w.finish(w.touched[i], eff)
 	}
 	w.touched = w.touched[:0]
-	eff.Replies, eff.Cold, eff.Leads, eff.Notes = w.env.Replies, w.env.Cold, w.env.Leads, w.env.Notes
+	eff.Replies, eff.Cold, eff.Leads, eff.Notes, eff.Settled = w.env.Replies, w.env.Cold, w.env.Leads, w.env.Notes, w.env.Settled
 	eff.Sync.Worker = w.id
 }
 
@@ -170,6 +178,12 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 	if ev.Config != nil {
 		if s := w.slots[ev.Config.Group]; s != nil {
 			s.replica.Configure(ev.Config.Config)
+			w.touch(s)
+		}
+	}
+	if ev.Members != nil {
+		if s := w.slots[ev.Members.Group]; s != nil {
+			s.replica.SetMembership(&w.env, ev.Members.Members)
 			w.touch(s)
 		}
 	}

@@ -119,6 +119,7 @@ func (sink) Retired([]GroupID)              {}
 func (sink) Removed([]GroupID)              {}
 func (sink) Halted(error)                   {}
 func (sink) Notes([]partition.Note)         {}
+func (sink) Settled([]partition.Settled)    {}
 
 func (nowhere) Flush() {}
 

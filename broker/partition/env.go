@@ -15,6 +15,7 @@ type Env struct {
 	Replies    []Reply
 	Cold       []*ColdRead    // reads to be done off the worker; each comes back through Replica.ReadDone
 	Leads      []LeaderChange // what this replica now believes about its leader
+	Settled    []Settled      // groups that this replica leads and whose wanted members are in effect, once per term and version
 	Stats      Stats          // grows for as long as the worker lives
 	Scrubs     int            // replicas of this worker that read a segment for a check, likewise
 	ScrubBytes int64          // that checks may read before they wait

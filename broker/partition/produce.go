@@ -26,6 +26,7 @@ type leadership struct {
 	own        []own  // commands in flight
 	configured uint64 // Config.Version of the last one proposed
 	house      housekeeping
+	changing   changing
 
 	refused     *Error          // the first refusal of this step: later batches of this step get the same
 	refusedFrom map[int64]int32 // producer id -> sequence that was refused; later ones are refused until it comes again

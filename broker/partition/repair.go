@@ -185,7 +185,7 @@ func (r *Replica) askRepair(env *Env) {
 
 // repairPeers are the other replicas, in order of id.
 func (r *Replica) repairPeers() (ids []uint64) {
-	for _, p := range r.opts.Peers {
+	for _, p := range r.members.peers {
 		if p.ReplicaID != r.opts.ReplicaID {
 			ids = append(ids, p.ReplicaID)
 		}
@@ -247,7 +247,7 @@ func (r *Replica) peerFailed() (pause bool) {
 	d := &r.damage
 	d.asked = false
 	d.failed++
-	if d.failed < len(r.opts.Peers)-1 {
+	if d.failed < len(r.members.peers)-1 {
 		return false
 	}
 	r.nextRange()

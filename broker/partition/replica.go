@@ -35,7 +35,7 @@ type Peer struct {
 type Options struct {
 	Group     GroupID
 	ReplicaID uint64
-	Peers     []Peer         // every replica of the group, this one included
+	Peers     []Peer         // every replica of the group, this one included, until SetMembership says otherwise
 	Birth     raft.ConfState // configuration of the birth snapshot (architecture D12)
 	Born      uint64         // index of the birth snapshot, 0 for a replica that was not born with its group: Birth is empty then
 	Log       *segment.Log   // opened; owned by the replica from here on
@@ -96,6 +96,7 @@ type Replica struct {
 	want     Config // the newest settings that this broker knows; see Configure
 	openedAt uint64 // commit index that the journal held when the replica was opened
 
+	members members
 	lead    leadership
 	reads   reads
 	persist persistence
@@ -148,6 +149,7 @@ func New(opts Options) (*Replica, error) {
 	}
 	r := &Replica{opts: opts, log: opts.Log, hard: opts.Hard, conf: opts.Birth, producers: producers{}, results: map[[16]byte][]waiter{}}
 	r.asks.coordinator, _ = opts.Machine.(Coordinator)
+	r.members.peers = opts.Peers
 	r.applied = r.log.FirstIndex() - 1
 	r.logStart = r.log.StartOffset()
 	r.high = r.logStart
@@ -250,7 +252,7 @@ func (r *Replica) HighWatermark() int64 { return r.high }
 func (r *Replica) Applied() uint64 { return r.applied }
 
 func (r *Replica) nodeOf(replicaID uint64) uint64 {
-	for _, p := range r.opts.Peers {
+	for _, p := range r.members.peers {
 		if p.ReplicaID == replicaID {
 			return p.Node
 		}
@@ -290,6 +292,7 @@ func (r *Replica) Tick(env *Env) bool {
 	r.watchDisk()
 	r.expire(env)
 	ready = r.houseTick(env) || ready
+	ready = r.memberTick(env) || ready
 	r.repairTick(env)
 	r.fillTick(env)
 	r.scrubTick(env)
