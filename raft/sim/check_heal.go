@@ -13,6 +13,11 @@ import (
 // the rest to fill followers through one-entry windows.
 const healTicks = 60
 
+// healEntriesPerTick is the pace at which a backlog must shrink besides: with one
+// entry per message, on a network that reorders all of them, nearly each message
+// is refused, and about 8 entries arrive per tick.
+const healEntriesPerTick = 4
+
 // slowSyncTicks is how long a sync that began before the healing may still take.
 const slowSyncTicks = 24
 
@@ -38,7 +43,8 @@ func (c *cluster) heal() {
 		}
 	}
 	began := c.now
-	if !c.until(began+uint64(healTicks*c.plan.electionTick)*tickUnits, "one leader and equal logs") {
+	bound := uint64(healTicks*c.plan.electionTick) + c.backlog()/healEntriesPerTick
+	if !c.until(began+bound*tickUnits, "one leader and equal logs") {
 		return
 	}
 	if lead := c.leader(); lead != nil {
@@ -56,6 +62,16 @@ func (c *cluster) heal() {
 		}
 	}
 	c.stats.HealTicksMax = max(c.stats.HealTicksMax, (c.now-began)/tickUnits)
+}
+
+// backlog is how many entries the longest log has beyond what is committed.
+func (c *cluster) backlog() (entries uint64) {
+	for _, n := range c.nodes[1:] {
+		if last := n.disk.seen.last(); last > c.check.top() {
+			entries = max(entries, last-c.check.top())
+		}
+	}
+	return entries
 }
 
 func (c *cluster) until(end uint64, what string) bool {
