@@ -107,7 +107,7 @@ func (i *Info) walk(w *walk, frame func(uint64, int64, Frame) error) error {
 			return err
 		}
 		if bad != nil {
-			at, g, err := resync(w.r, w.p, 0)
+			at, g, err := resync(w.r, w.p, 0, anyFrame)
 			if err != nil && !damageToRead(err) {
 				return err
 			}

@@ -132,7 +132,11 @@ func (r *recovery) skipDamage(rd *frameReader, s *segment, after *found, bad *fr
 	if after != nil {
 		last = after.base - 1
 	}
-	pos, f, err := resync(rd, r.at, last)
+	whole := r.floor
+	if r.l.o.JournalDamaged {
+		whole = anyFrame
+	}
+	pos, f, err := resync(rd, r.at, last, whole)
 	if err != nil {
 		return false, err
 	}
@@ -166,9 +170,13 @@ func (r *recovery) skipDamage(rd *frameReader, s *segment, after *found, bad *fr
 	return false, nil
 }
 
+// anyFrame lets resync take any frame whose header is good.
+const anyFrame = ^uint64(0)
+
 // resync looks byte by byte behind rd.pos for the next header that checks and could follow p: a greater index up to last (0: any), and
-// no more entries between than fit there. pos is 0 if there is none. rd.pos stays.
-func resync(rd *frameReader, p point, last uint64) (pos int64, f Frame, err error) {
+// no more entries between than fit there. The payload of a frame above whole must be good too: such a frame may be cut as a torn one,
+// and with it would go all that says how far the damage before it reaches. pos is 0 if there is none. rd.pos stays.
+func resync(rd *frameReader, p point, last, whole uint64) (pos int64, f Frame, err error) {
 	from := rd.pos
 	defer func() { rd.pos = from }()
 	for at := from + 1; at+frameHeaderBytes <= rd.end; at++ {
@@ -193,7 +201,13 @@ func resync(rd *frameReader, p point, last uint64) (pos int64, f Frame, err erro
 		if b[8] != frameVersion || index <= p.id.index+1 || index-p.id.index-1 > uint64(at-from)/frameHeaderBytes || last > 0 && index > last {
 			continue
 		}
-		f, _, _, err := rd.nextHeader()
+		f, _, n, err := rd.nextHeader()
+		if err == nil && f.Kind == KindData && f.Index > whole {
+			rd.pos = at
+			if b, err = rd.window(n); err == nil {
+				err = checkBatch(b[frameHeaderBytes:n])
+			}
+		}
 		var bad *frameError
 		if err != nil && !errors.As(err, &bad) && !vfs.IsUnreadable(err) {
 			return 0, Frame{}, err
