@@ -53,6 +53,9 @@ func (r *Replica) trimSynced(env *Env, h *raft.HardState) {
 	r.resolveOwn(env)
 }
 
+// LogStart is the first offset that this replica lets anybody read.
+func (r *Replica) LogStart() int64 { return r.logStart }
+
 // showTrim makes the trims up to index visible: reads below the log start are refused from here on, also after a restart.
 func (r *Replica) showTrim(index uint64) {
 	r.trim.stable = index

@@ -143,7 +143,7 @@ type got struct {
 	value  string
 }
 
-// ReadAll reads a partition that was never trimmed to its linearizable end on one broker, within d ns.
+// ReadAll reads a partition from its log start to its linearizable end on one broker, within d ns.
 func (w *World) ReadAll(node uint64, part *cluster.Partition, d int64) ([]got, error) {
 	return w.ReadFrom(node, part, 0, d)
 }
@@ -157,6 +157,9 @@ func (w *World) ReadFrom(node uint64, part *cluster.Partition, from, d int64) ([
 	fetch = func(offset int64) {
 		w.Node(node).Request(partition.Request{Op: partition.OpFetch, Group: part.Group, Offset: offset, MaxBytes: 4096, Deadline: w.now + d}, func(r partition.Reply) {
 			switch {
+			case r.Err != nil && r.Err.Reason == partition.ReasonOutOfRange && offset < r.Err.LogStart:
+				all = nil // given up meanwhile
+				fetch(r.Err.LogStart)
 			case r.Err != nil:
 				failure, finished = r.Err, true
 			case len(r.Batches) == 0:

@@ -27,6 +27,8 @@ func AllFaults() []Fault {
 		{"kill -9", 5, func(w *World) bool { return w.some().lose((*Node).Kill) }},
 		{"kill -9 of a leader", 6, func(w *World) bool { return w.someLeader().lose((*Node).Kill) }},
 		{"kill -9 of all", 2, func(w *World) bool { return w.loseAll(len(w.nodes), (*Node).Kill) }},
+		{"long absence", 6, func(w *World) bool { return w.some().absent(w.between(4e9, 12e9)) }},
+		{"end of a fill armed", 8, func(w *World) bool { w.cutFill = true; return true }},
 		{"pause", 6, func(w *World) bool { return w.pause(1) }},
 		{"pause of a leader", 3, func(w *World) bool { return w.someLeader().pauseFor(w.between(500e6, 5e9)) }},
 		{"pause of a majority", 2, func(w *World) bool { return w.pause(len(w.nodes)/2 + 1) }},
@@ -123,6 +125,34 @@ func (n *Node) lose(how func(*Node)) bool {
 		n.bootLater(n.w.between(100e6, 4e9))
 	}
 	return true
+}
+
+// absent ends a broker for so long that the others are segments ahead when it is back.
+func (n *Node) absent(d int64) bool {
+	if !n.up {
+		return false
+	}
+	n.Kill()
+	n.bootLater(d)
+	return true
+}
+
+// filling ends one end of a fill that has just begun, in its middle, if that was armed.
+func (w *World) filling(receiver, source uint64) {
+	if !w.cutFill || w.calm {
+		return
+	}
+	w.cutFill = false
+	n := w.Node([]uint64{receiver, source}[w.rng.IntN(2)])
+	inc := n.incarnation
+	w.After(w.between(0, 800e6), func() {
+		if !n.up || n.incarnation != inc || w.calm {
+			return
+		}
+		w.Log("node %d ends while node %d is filled from node %d", n.id, receiver, source)
+		w.Counts.Faults["end of a fill"]++
+		n.lose([]func(*Node){(*Node).Kill, (*Node).Crash}[w.rng.IntN(2)])
+	})
 }
 
 func (w *World) loseAll(count int, how func(*Node)) bool {

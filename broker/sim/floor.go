@@ -23,6 +23,7 @@ func floors() map[string]int {
 		"leader change":             2000,
 		"vote and stable":           300,
 		"segment sealed":            300,
+		"trim":                      100,
 		"frame lost":                3000,
 		"frame twice":               3000,
 	}
@@ -58,6 +59,7 @@ func (r *Run) tally() {
 		f[outcomeNames[a.Outcome]]++
 	}
 	f["turned bit that nothing read"], f["damage repaired"] = len(r.unread), r.Counts.Repairs
+	f["fill begun"], f["snapshot installed"] = r.Counts.Fills, r.Counts.Installs
 	f["leader change"], f["segment sealed"] = r.Counts.LeaderChanges, r.Counts.Seals
 	f["frame lost"], f["frame twice"] = r.Counts.FramesLost, r.Counts.FramesDup
 }

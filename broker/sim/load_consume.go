@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 
 	pb "lograft/api/lograft/v1"
@@ -54,6 +55,13 @@ func (l *consume) open() {
 // look opens a new consumer when the old one has given up.
 func (l *consume) look() {
 	if l.c.Err != nil {
+		var lost *core.Error
+		if errors.As(l.c.Err, &lost) && lost.Reason == core.ReasonOutOfRange && l.next < lost.LogStart {
+			if asked := l.r.History.AskedMax(l.part); lost.LogStart > asked {
+				l.r.Break("%v: the log begins at %d, nobody asked to give up more than what is before %d", l, lost.LogStart, asked)
+			}
+			l.next = lost.LogStart
+		}
 		l.open()
 	}
 	l.r.After(l.r.between(500e6, 2e9), l.look)

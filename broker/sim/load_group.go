@@ -23,7 +23,7 @@ type groupLoad struct {
 
 	owners map[ownership]string // who was told a partition in a generation
 	done   map[int32]map[int64]bool
-	// prefix is, by partition, below which every record was worked on by some member.
+	// prefix is, by partition, below which every record was worked on by some member or given up.
 	prefix map[int32]int64
 	floor  map[int32]int64 // by partition: the highest committed offset that an answer named
 	last   *pb.DescribeGroupResponse
@@ -121,10 +121,15 @@ func (l *groupLoad) took(m *Member, p int32, offset int64, value string) {
 		l.done[p] = map[int64]bool{}
 	}
 	l.done[p][offset] = true
-	for l.done[p][l.prefix[p]] {
+	l.advance(p)
+	l.r.History.Saw(0, p, offset, value)
+}
+
+// advance moves the prefix over what was worked on, and over what somebody asked to give up.
+func (l *groupLoad) advance(p int32) {
+	for asked := l.r.History.AskedMax(p); l.done[p][l.prefix[p]] || l.prefix[p] < asked; {
 		l.prefix[p]++
 	}
-	l.r.History.Saw(0, p, offset, value)
 }
 
 // told checks that nobody else was told the same partition in the same generation.
@@ -162,7 +167,7 @@ func (l *groupLoad) described(g *pb.DescribeGroupResponse, floor map[int32]int64
 		if before, ok := floor[n]; ok && at < before {
 			l.r.Break("group: partition %d: committed %d, an answer that came before this question named %d", n, at, before)
 		}
-		if at > l.prefix[n] {
+		if l.advance(n); at > l.prefix[n] {
 			l.r.Break("group: partition %d: committed %d, but record %d was given to nobody", n, at, l.prefix[n])
 		}
 		if at >= 0 {
@@ -213,8 +218,11 @@ func (r *Run) ends32() map[int64]int64 {
 // Check implements Load.
 func (l *groupLoad) Check(r *Run) error {
 	for _, n := range sortedKeys(r.ends32()) {
-		if end := r.ends[int32(n)]; l.prefix[int32(n)] < end {
-			return fmt.Errorf("group: record %d of partition %d was given to no member", l.prefix[int32(n)], n)
+		p := int32(n)
+		for at := r.History.Begins(p); at < r.ends[p]; at++ {
+			if !l.done[p][at] {
+				return fmt.Errorf("group: record %d of partition %d, which begins at %d, was given to no member", at, p, r.History.Begins(p))
+			}
 		}
 	}
 	return nil

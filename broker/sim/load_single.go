@@ -61,7 +61,7 @@ func (r *Run) appendOnce(part *cluster.Partition, a *check.Append, after func(pa
 		case reply.Err == nil:
 			a.Ack(r.now, reply.BaseOffset)
 			r.acked(part.Number)
-			if r.percent(20) {
+			if r.percent(20) && a.Offset >= r.History.AskedMax(part.Number) {
 				r.stable(part, a.Value)
 			}
 		case reply.Err.Reason == partition.ReasonExpectedOffset:
@@ -181,10 +181,17 @@ func (l *reads) emptyFetch(n *Node, part *cluster.Partition) {
 
 // fetch reads at a random offset.
 func (l *reads) fetch(n *Node, part *cluster.Partition, mode partition.Consistency) {
-	call, offset := l.r.now, l.r.rng.Int64N(l.sessions[part.Number].next+1)
+	begins := l.r.History.Begins(part.Number)
+	if l.r.percent(20) {
+		begins = 0 // perhaps given up
+	}
+	call, offset := l.r.now, begins+l.r.rng.Int64N(max(0, l.sessions[part.Number].next-begins)+1)
 	n.Request(partition.Request{Op: partition.OpFetch, Group: part.Group, Offset: offset, MaxBytes: 1 + l.r.rng.IntN(2000), Consistency: mode, Deadline: l.deadline()}, func(reply partition.Reply) {
-		if reply.Err == nil && len(reply.Batches) > 0 {
+		switch {
+		case reply.Err == nil && len(reply.Batches) > 0:
 			l.took(n, part, offset, reply, call)
+		case reply.Err != nil && reply.Err.Reason == partition.ReasonOutOfRange && offset < reply.Err.LogStart:
+			l.r.History.Start(n.id, part.Number, reply.Err.LogStart)
 		}
 	})
 }

@@ -17,6 +17,7 @@ func (n *Node) note(d *partition.Note) {
 	case partition.NoteFilling:
 		n.w.Counts.Fills++
 		n.w.Log("node %d: group %x is filled from node %d up to entry %d, %d bytes", n.id, g, d.Peer, d.Index, d.Bytes)
+		n.w.filling(n.id, d.Peer)
 	case partition.NoteFilled:
 		n.w.Counts.Installs++
 		n.w.Log("node %d: group %x installed the snapshot of node %d at entry %d", n.id, g, d.Peer, d.Index)

@@ -21,6 +21,7 @@ type Run struct {
 	faults  []Fault
 	loads   []Load
 	ends    map[int32]int64 // where each partition ends after the loads, set when it is known
+	starts  map[int32]int64 // and where it begins
 	acks    map[int32][]int64
 	unread  map[rotten]bool // turned bits that nothing read
 }
@@ -45,6 +46,10 @@ func Draw(seed uint64) Options {
 	o.StreamBreakPermille = rng.IntN(6)
 	o.NetDelayMax = []int64{1e6, 3e6, 20e6}[rng.IntN(3)]
 	o.DiskDelayMax = []int64{1e6, 5e6, 30e6}[rng.IntN(3)]
+	if rng.IntN(3) > 0 { // who is a few segments behind is sent files, slowly enough that much happens meanwhile
+		o.SegmentBytes, o.TailCacheBytes, o.MessageBytes = 4<<10, 4<<10, 1<<10
+		o.CatchUpBytes, o.FillBytesPerTick = 4<<10, 2<<10<<rng.IntN(4)
+	}
 	return o
 }
 
@@ -53,7 +58,7 @@ func Simulate(seed uint64, steps io.Writer) Result { return simulate(seed, AllFa
 
 func simulate(seed uint64, faults []Fault, loads func(*Run) []Load, steps io.Writer) Result {
 	o := Draw(seed)
-	r := &Run{World: NewWorld(o), base: o, faults: faults, History: check.NewHistory(), ends: map[int32]int64{}, acks: map[int32][]int64{}, unread: map[rotten]bool{}}
+	r := &Run{World: NewWorld(o), base: o, faults: faults, History: check.NewHistory(), ends: map[int32]int64{}, starts: map[int32]int64{}, acks: map[int32][]int64{}, unread: map[rotten]bool{}}
 	r.steps = steps
 	err := r.live(loads)
 	if err == nil {
@@ -318,7 +323,10 @@ func (r *Run) judge() error {
 			if err != nil {
 				return fmt.Errorf("C8: partition %d on node %d: %w", p.Number, m.NodeID, err)
 			}
-			c := check.Copy{Node: m.NodeID, Partition: p.Number}
+			start := r.Node(m.NodeID).Replica(p.Group).LogStart()
+			r.History.Start(m.NodeID, p.Number, start)
+			c := check.Copy{Node: m.NodeID, Partition: p.Number, Start: start}
+			r.starts[p.Number], r.ends[p.Number] = start, start
 			for _, g := range all {
 				c.Records = append(c.Records, check.Record{Offset: g.offset, Value: g.value})
 				r.ends[p.Number] = g.offset + 1

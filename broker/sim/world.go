@@ -56,6 +56,7 @@ type World struct {
 	leaders map[groupTerm]uint64
 	victim  *Node    // whose files rotted, nil: nobody's
 	rot     []rotten // what was turned in them
+	cutFill bool     // the next fill loses one of its ends
 	calm    bool     // no fault begins any more
 	broken  error    // the first contradiction that a broker itself showed
 	trace   hash.Hash64

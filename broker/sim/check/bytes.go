@@ -30,7 +30,7 @@ func Identical(group string, replicas map[uint64]Files) error {
 			}
 			a, b := replicas[nodes[0]][name], replicas[n][name]
 			if !slices.Contains(names, name) {
-				return fmt.Errorf("C7: group %s: %s is on node %d and not on node %d", group, name, nodes[0], n)
+				return fmt.Errorf("C7: group %s: %s is on node %d and not on node %d: %v, %v", group, name, nodes[0], n, base, names)
 			}
 			if !bytes.Equal(a, b) {
 				return fmt.Errorf("C7: group %s: %s differs between node %d (%d bytes) and node %d (%d bytes) from byte %d on", group, name, nodes[0], len(a), n, len(b), differ(a, b))
@@ -38,7 +38,7 @@ func Identical(group string, replicas map[uint64]Files) error {
 		}
 		for _, name := range names {
 			if name >= from && !slices.Contains(base, name) {
-				return fmt.Errorf("C7: group %s: %s is on node %d and not on node %d", group, name, n, nodes[0])
+				return fmt.Errorf("C7: group %s: %s is on node %d and not on node %d: %v, %v", group, name, n, nodes[0], names, base)
 			}
 		}
 	}

@@ -133,7 +133,21 @@ func TestEachCheckIsRed(t *testing.T) {
 			h.Session(1, 0, 1, 0)
 			return []Copy{copyOf(1, "a")}
 		}},
+		{"begins behind its log start", "C4", func(h *History) []Copy {
+			for i, v := range []string{"a", "b", "c"} {
+				sent(h, v, int64(i+1)).Ack(int64(i+2), int64(i))
+			}
+			h.Asked(0, 1)
+			h.Start(1, 0, 1)
+			return []Copy{{Node: 1, Start: 1, Records: []Record{{2, "c"}}}}
+		}},
+		{"given up unasked", "C1", func(h *History) []Copy {
+			h.Asked(0, 4)
+			h.Start(1, 0, 5)
+			return nil
+		}},
 		{"trim comes back", "trim", func(h *History) []Copy {
+			h.Asked(0, 5)
 			h.Start(1, 0, 5)
 			h.Start(1, 0, 4)
 			return nil
@@ -152,8 +166,9 @@ func TestTrimmed(t *testing.T) {
 	sent(h, "a", 1).Ack(2, 0)
 	sent(h, "open", 3)
 	sent(h, "b", 4).Ack(5, 2)
+	h.Asked(0, 2)
 	h.Start(1, 0, 2)
-	expect(t, h.Check([]Copy{{Node: 1, Records: []Record{{2, "b"}}}}), "")
+	expect(t, h.Check([]Copy{{Node: 1, Start: 2, Records: []Record{{2, "b"}}}}), "")
 }
 
 // Replicas are compared byte by byte.

@@ -70,6 +70,7 @@ type History struct {
 	seen    map[place]string
 	starts  map[startKey]int64
 	trimmed map[int32]int64 // highest log start that anybody showed
+	asked   map[int32]int64 // highest log start that anybody asked for
 	errs    findings
 }
 
@@ -80,7 +81,7 @@ type startKey struct {
 
 // NewHistory is an empty history.
 func NewHistory() *History {
-	return &History{byValue: map[string]*Append{}, seen: map[place]string{}, starts: map[startKey]int64{}, trimmed: map[int32]int64{}}
+	return &History{byValue: map[string]*Append{}, seen: map[place]string{}, starts: map[startKey]int64{}, trimmed: map[int32]int64{}, asked: map[int32]int64{}}
 }
 
 // Begin notes that a client sends a record at a time; the values of a history differ.
@@ -114,11 +115,26 @@ func (h *History) Session(node uint64, partition int32, next, end int64) {
 	}
 }
 
-// Start notes that a node says where a partition begins: a trim never un-happens on one replica.
+// Asked notes that somebody asks to give up what is before an offset.
+func (h *History) Asked(partition int32, before int64) {
+	h.asked[partition] = max(h.asked[partition], before)
+}
+
+// AskedMax is the highest log start that anybody asked for.
+func (h *History) AskedMax(partition int32) int64 { return h.asked[partition] }
+
+// Begins is the highest log start that any node showed.
+func (h *History) Begins(partition int32) int64 { return h.trimmed[partition] }
+
+// Start notes that a node says where a partition begins: a trim never un-happens on one replica, and nothing is given up that nobody
+// asked for.
 func (h *History) Start(node uint64, partition int32, start int64) {
 	k := startKey{node, partition}
 	if start < h.starts[k] {
 		h.errs.add("trim: node %d shows partition %d from %d on after it had begun at %d", node, partition, start, h.starts[k])
+	}
+	if start > h.asked[partition] {
+		h.errs.add("C1: node %d shows partition %d from %d on; nobody asked to give up more than what is before %d", node, partition, start, h.asked[partition])
 	}
 	h.starts[k] = max(h.starts[k], start)
 	h.trimmed[partition] = max(h.trimmed[partition], start)
@@ -148,10 +164,11 @@ type Record struct {
 	Value  string
 }
 
-// Copy is what one node returns of one partition, from its start to its end.
+// Copy is what one node returns of one partition, from its log start to its end.
 type Copy struct {
 	Node      uint64
 	Partition int32
+	Start     int64 // the log start that the node shows
 	Records   []Record
 }
 

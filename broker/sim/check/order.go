@@ -1,7 +1,10 @@
 package check
 
-// checkGaps is C4 about offsets: a copy has every offset between its first and its last, once, in order.
+// checkGaps is C4 about offsets: a copy has every offset from its log start to its last, once, in order.
 func (h *History) checkGaps(c *Copy) {
+	if len(c.Records) > 0 && c.Records[0].Offset != c.Start {
+		h.errs.add("C4: node %d begins partition %d at %d and returns %d first", c.Node, c.Partition, c.Start, c.Records[0].Offset)
+	}
 	for i := 1; i < len(c.Records); i++ {
 		if got, want := c.Records[i].Offset, c.Records[i-1].Offset+1; got != want {
 			h.errs.add("C4: node %d returns %d:%d after %d:%d", c.Node, c.Partition, got, c.Partition, want-1)
