@@ -33,8 +33,34 @@ const (
 
 // members is who is in the group as the metadata says, and how far this replica, while it leads, has brought the configuration there.
 type members struct {
-	peers []Peer
-	want  Membership // Version 0: none was told since the start
+	peers   []Peer
+	learned []Peer     // see Options.LearnPeers: at most peersLearnedMax, none of them in peers
+	want    Membership // Version 0: none was told since the start
+}
+
+// peersLearnedMax bounds the replicas that a group hears of before its membership does.
+const peersLearnedMax = 16
+
+// nodeOf is the broker of a replica, 0 if it is not known.
+func (r *Replica) nodeOf(replicaID uint64) uint64 {
+	for _, peers := range [...][]Peer{r.members.peers, r.members.learned} {
+		for _, p := range peers {
+			if p.ReplicaID == replicaID {
+				return p.Node
+			}
+		}
+	}
+	return 0
+}
+
+// speaksFor reports whether a broker may speak for a replica of this group.
+func (r *Replica) speaksFor(node, replicaID uint64) bool {
+	known, m := r.nodeOf(replicaID), &r.members
+	if known != 0 || !r.opts.LearnPeers || replicaID == 0 || len(m.learned) >= peersLearnedMax {
+		return known == node
+	}
+	m.learned = append(m.learned, Peer{ReplicaID: replicaID, Node: node})
+	return true
 }
 
 // changing is what a leader remembers of a change of members: it is empty on followers.
@@ -61,10 +87,10 @@ func (r *Replica) SetMembership(_ *Env, m Membership) {
 	if r.fatal != nil || m.Version <= r.members.want.Version {
 		return
 	}
-	r.members.want, r.members.peers = m, m.Peers
+	r.members = members{want: m, peers: m.Peers}
 }
 
-// memberTick brings the configuration one step closer to the wanted one. It reports whether it proposed something. A change that the
+// memberTick brings the configuration one step closer to the wanted one. It reports whether EndStep has work. A change that the
 // core refuses is proposed again at a later tick; one that is lost with its leader is the next leader's to propose.
 func (r *Replica) memberTick(env *Env) (proposed bool) {
 	c, want := &r.lead.changing, &r.members.want
@@ -85,8 +111,10 @@ func (r *Replica) memberTick(env *Env) (proposed bool) {
 	case len(changes) == 0:
 		r.settle(env)
 		return false
-	case !r.caughtUp(), !r.majorityUp(), r.stepAside():
+	case !r.caughtUp(), !r.majorityUp():
 		return false
+	case r.stepAside():
+		return true
 	}
 	return r.changeMembers(changes...)
 }

@@ -118,6 +118,7 @@ func (r *Replica) softState(env *Env, s *raft.SoftState) {
 		env.Stats.LeadershipsWon++
 	}
 	r.role, r.leader = s.RaftState, s.LeaderID
+	r.leaderKnown(env)
 }
 
 func (r *Replica) announce(env *Env) {

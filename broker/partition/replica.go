@@ -42,6 +42,10 @@ type Options struct {
 	Hard      raft.HardState // from the journal, with the rules of storage.md "Writing 3" applied (see RestoredHardState)
 	Machine   Machine        // nil: a data partition
 	Config    Config         // data partitions: the settings that the partition was born with
+	// LearnPeers lets a replica id that Peers does not name belong to the broker that first speaks for it: the metadata group tells all
+	// others who is in them, and a replica of it that was away can hear only from the new ones who is in it now. No broker can speak for
+	// an id that is named.
+	LearnPeers bool
 	// NoVote keeps the replica from standing for election. While its log is damaged it stands for none either.
 	NoVote bool
 	// FirstLeader makes the replica stand for election at once while the group has never had a leader: a new topic is usable
@@ -96,16 +100,17 @@ type Replica struct {
 	want     Config // the newest settings that this broker knows; see Configure
 	openedAt uint64 // commit index that the journal held when the replica was opened
 
-	members members
-	lead    leadership
-	reads   reads
-	persist persistence
-	slow    slowDisk
-	damage  damage
-	fill    fill
-	scrub   scrub
-	results map[[16]byte][]waiter // state machine groups: who waits for which command
-	asks    asking
+	members   members
+	transfers []handover
+	lead      leadership
+	reads     reads
+	persist   persistence
+	slow      slowDisk
+	damage    damage
+	fill      fill
+	scrub     scrub
+	results   map[[16]byte][]waiter // state machine groups: who waits for which command
+	asks      asking
 
 	seals []seal
 	fatal error
@@ -251,15 +256,6 @@ func (r *Replica) HighWatermark() int64 { return r.high }
 // Applied is the index of the last applied entry.
 func (r *Replica) Applied() uint64 { return r.applied }
 
-func (r *Replica) nodeOf(replicaID uint64) uint64 {
-	for _, p := range r.members.peers {
-		if p.ReplicaID == replicaID {
-			return p.Node
-		}
-	}
-	return 0
-}
-
 func (r *Replica) voterNodes(dst []uint64) []uint64 {
 	for _, id := range r.conf.Voters {
 		dst = append(dst, r.nodeOf(id))
@@ -275,6 +271,7 @@ func (r *Replica) halt(env *Env, err error) {
 	r.fatal = fmt.Errorf("group %x replica %d halted: %w", r.opts.Group, r.opts.ReplicaID, err)
 	r.leaderLost(env, ReasonShutdown)
 	r.failReads(env, ReasonShutdown)
+	r.failTransfers(env)
 	r.rest(env, r.halted())
 	r.leader = 0
 	env.Leads = append(env.Leads, LeaderChange{Group: r.opts.Group, Term: r.hard.Term})
@@ -291,6 +288,7 @@ func (r *Replica) Tick(env *Env) bool {
 	}
 	r.watchDisk()
 	r.expire(env)
+	ready = r.transferTick(env) || ready
 	ready = r.houseTick(env) || ready
 	ready = r.memberTick(env) || ready
 	r.repairTick(env)
@@ -304,7 +302,7 @@ func (r *Replica) Tick(env *Env) bool {
 // that is not in the group, are ignored: they are addressed to an earlier life of this directory. So are those that claim a sender
 // on another broker than the one they came from: no broker speaks for another.
 func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
-	if r.fatal != nil || m.To != r.opts.ReplicaID || from == 0 || r.nodeOf(m.From) != from {
+	if r.fatal != nil || m.To != r.opts.ReplicaID || from == 0 || !r.speaksFor(from, m.From) {
 		return
 	}
 	switch m.Type {
@@ -377,6 +375,7 @@ func (r *Replica) Dropped(to uint64, snapshot bool) {
 func (r *Replica) Close(env *Env) error {
 	r.leaderLost(env, ReasonShutdown)
 	r.failReads(env, ReasonShutdown)
+	r.failTransfers(env)
 	r.rest(env, &Error{Reason: ReasonShutdown, Message: "the replica stopped: ask another"})
 	return r.log.Close()
 }
@@ -422,6 +421,7 @@ func (r *Replica) Cancel(from uint64) {
 	r.lead.cancel(from)
 	r.reads.cancel(from)
 	r.forgetAsks(from)
+	r.transfers = slices.DeleteFunc(r.transfers, func(h handover) bool { return h.from == from })
 	for id, ws := range r.results {
 		if ws = slices.DeleteFunc(ws, func(w waiter) bool { return w.from == from }); len(ws) == 0 {
 			delete(r.results, id)
@@ -429,40 +429,6 @@ func (r *Replica) Cancel(from uint64) {
 			r.results[id] = ws
 		}
 	}
-}
-
-func (r *Replica) transfer(env *Env, q *Request) {
-	if r.role != raft.StateLeader {
-		env.fail(q, r.notLeader(OutcomeFailed))
-		return
-	}
-	target := uint64(q.Offset)
-	if target == 0 {
-		target, _ = r.bestFollower()
-	}
-	if target != 0 && target != r.opts.ReplicaID {
-		r.node.TransferLeader(target)
-	}
-	env.reply(Reply{From: q.From, Token: q.Token})
-}
-
-// TransferAway hands leadership to the most up-to-date follower, if this replica leads and there is one.
-func (r *Replica) TransferAway() {
-	if r.fatal == nil && r.role == raft.StateLeader {
-		if to, _ := r.bestFollower(); to != 0 {
-			r.node.TransferLeader(to)
-		}
-	}
-}
-
-// bestFollower is the voter, other than this replica, that is known to hold most of the log, up to match; 0 if there is none alive.
-func (r *Replica) bestFollower() (best, match uint64) {
-	r.node.VisitProgress(func(id uint64, pr *raft.Progress) {
-		if id != r.opts.ReplicaID && !pr.IsLearner && pr.RecentActive && (best == 0 || pr.Match > match) {
-			best, match = id, pr.Match
-		}
-	})
-	return best, match
 }
 
 func (r *Replica) describe() *Description {

@@ -18,7 +18,7 @@ const (
 	OpListOffset               // Which, Consistency
 	OpPropose                  // Command: a state machine's command; answered when applied here
 	OpBarrier                  // wait until everything committed before now is applied here (one ReadIndex round)
-	OpTransfer                 // Offset: replica id that shall lead, 0 for the most up-to-date one
+	OpTransfer                 // Offset: replica id that shall lead, 0 for the most up-to-date one; answered when leadership has moved
 	OpDescribe                 // nothing; answers Reply.Describe
 	OpScrub                    // Offset 1: check the log's files now; answers Reply.Describe and Reply.Scrub
 	OpQuery                    // Ask: a Coordinator's Query, linearizable or committed; answers Reply.Answer

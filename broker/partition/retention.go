@@ -107,12 +107,9 @@ func (r *Replica) compact() bool {
 	for sealed < len(h.extents) && h.extents[sealed].Sealed {
 		sealed++
 	}
-	slowest := r.slowest()
 	var dropTo uint64
 	for i := range sealed - sealedKept {
-		if h.extents[i].Last <= slowest {
-			dropTo = h.extents[i].Last
-		}
+		dropTo = h.extents[i].Last
 	}
 	if dropTo <= r.trim.dropTo || dropTo < r.log.FirstIndex() {
 		return false
@@ -121,13 +118,13 @@ func (r *Replica) compact() bool {
 	return err == nil
 }
 
-// cut is the log start, at least start, and the last index of the newest segment that may go with it.
+// cut is the log start, at least start, and the last index of the newest segment that may go with it. A replica that lacks its entries is
+// filled with a snapshot.
 func (r *Replica) cut(extents []segment.Extent, start, now int64, aged bool) (_ int64, dropTo uint64) {
 	var total int64
 	for i := range extents {
 		total += extents[i].Bytes
 	}
-	slowest := r.slowest()
 	for i := range extents {
 		x := &extents[i]
 		if !x.Closed || x.Last > r.applied {
@@ -138,21 +135,10 @@ func (r *Replica) cut(extents []segment.Extent, start, now int64, aged bool) (_ 
 		if x.NextOffset > start && !old && !large {
 			break
 		}
-		start = max(start, x.NextOffset)
-		if x.Last <= slowest {
-			dropTo = x.Last
-		}
+		start, dropTo = max(start, x.NextOffset), x.Last
 		total -= x.Bytes
 	}
 	return start, dropTo
-}
-
-// slowest is the highest index that every replica of the group is known to hold. Entries above it are kept: a replica that lacks them
-// can only be given them from this log.
-func (r *Replica) slowest() uint64 {
-	lowest := r.applied
-	r.node.VisitProgress(func(_ uint64, pr *raft.Progress) { lowest = min(lowest, pr.Match) })
-	return lowest
 }
 
 func (r *Replica) proposeTrim(start int64, dropTo uint64) (index uint64, err *Error) {
