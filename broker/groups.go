@@ -100,7 +100,6 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 	hard := partition.RestoredHardState(raft.HardState(st.HardState), log, st.Birth.ReplicaID)
 	r, err := partition.New(partition.Options{
 		Group: st.Birth.Group, ReplicaID: st.Birth.ReplicaID, Peers: peers, Birth: conf, Born: start.Index, Log: log, Hard: hard, Machine: machine, Config: partitionConfig(birth.Settings),
-		LearnPeers:    birth.Topic == cluster.ID{}, // the metadata group
 		FirstLeader:   birth.Replicas[0].ID == st.Birth.ReplicaID,
 		ElectionTicks: o.electionTicks, HeartbeatTicks: o.heartbeatTicks, Rand: rng.IntN, ForwardProposals: machine != nil,
 		CatchUpBytes: o.catchUpBytes, BytesPerMessage: o.messageBytes, FillBytesPerTick: o.fillBytesPerTick,

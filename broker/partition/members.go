@@ -33,34 +33,18 @@ const (
 
 // members is who is in the group as the metadata says, and how far this replica, while it leads, has brought the configuration there.
 type members struct {
-	peers   []Peer
-	learned []Peer     // see Options.LearnPeers: at most peersLearnedMax, none of them in peers
-	want    Membership // Version 0: none was told since the start
+	peers []Peer
+	want  Membership // Version 0: none was told since the start
 }
-
-// peersLearnedMax bounds the replicas that a group hears of before its membership does.
-const peersLearnedMax = 16
 
 // nodeOf is the broker of a replica, 0 if it is not known.
 func (r *Replica) nodeOf(replicaID uint64) uint64 {
-	for _, peers := range [...][]Peer{r.members.peers, r.members.learned} {
-		for _, p := range peers {
-			if p.ReplicaID == replicaID {
-				return p.Node
-			}
+	for _, p := range r.members.peers {
+		if p.ReplicaID == replicaID {
+			return p.Node
 		}
 	}
 	return 0
-}
-
-// speaksFor reports whether a broker may speak for a replica of this group.
-func (r *Replica) speaksFor(node, replicaID uint64) bool {
-	known, m := r.nodeOf(replicaID), &r.members
-	if known != 0 || !r.opts.LearnPeers || replicaID == 0 || len(m.learned) >= peersLearnedMax {
-		return known == node
-	}
-	m.learned = append(m.learned, Peer{ReplicaID: replicaID, Node: node})
-	return true
 }
 
 // changing is what a leader remembers of a change of members: it is empty on followers.

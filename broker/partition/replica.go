@@ -42,10 +42,6 @@ type Options struct {
 	Hard      raft.HardState // from the journal, with the rules of storage.md "Writing 3" applied (see RestoredHardState)
 	Machine   Machine        // nil: a data partition
 	Config    Config         // data partitions: the settings that the partition was born with
-	// LearnPeers lets a replica id that Peers does not name belong to the broker that first speaks for it: the metadata group tells all
-	// others who is in them, and a replica of it that was away can hear only from the new ones who is in it now. No broker can speak for
-	// an id that is named.
-	LearnPeers bool
 	// NoVote keeps the replica from standing for election. While its log is damaged it stands for none either.
 	NoVote bool
 	// FirstLeader makes the replica stand for election at once while the group has never had a leader: a new topic is usable
@@ -302,7 +298,7 @@ func (r *Replica) Tick(env *Env) bool {
 // that is not in the group, are ignored: they are addressed to an earlier life of this directory. So are those that claim a sender
 // on another broker than the one they came from: no broker speaks for another.
 func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
-	if r.fatal != nil || m.To != r.opts.ReplicaID || from == 0 || !r.speaksFor(from, m.From) {
+	if r.fatal != nil || m.To != r.opts.ReplicaID || from == 0 || r.nodeOf(m.From) != from {
 		return
 	}
 	switch m.Type {
