@@ -203,6 +203,7 @@ func (n *node) run(ctx context.Context) error {
 	others.Go(func() error { n.control(meshCtx); return nil })
 	others.Go(func() error { n.register(meshCtx); return nil })
 	others.Go(func() error { n.tellClock(meshCtx); return nil })
+	others.Go(func() error { n.watchSpace(meshCtx); return nil })
 	others.Go(func() error { n.watchCertificates(meshCtx); return nil })
 	others.Go(func() error {
 		err := n.renewBoot(meshCtx)

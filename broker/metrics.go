@@ -27,6 +27,9 @@ type sample struct {
 	space    diskSpace
 	replicas replicaSample
 
+	reserve int64
+	full    bool
+
 	connsRefused, reloadFailures int64
 
 	groups, led, leaderless int
@@ -70,6 +73,10 @@ var numbers = []number{
 	{"lograft_disk_errors_total", "Writes and syncs that failed.", counter, func(s *sample) float64 { return float64(s.disk.errors.Load()) }},
 	{"lograft_disk_free_bytes", "Free bytes on the file system of the data directory.", gauge, func(s *sample) float64 { return float64(s.space.free) }},
 	{"lograft_disk_size_bytes", "Size of the file system of the data directory.", gauge, func(s *sample) float64 { return float64(s.space.size) }},
+	{"lograft_disk_reserve_bytes", "Bytes of it that the broker keeps free for what is under way.", gauge, func(s *sample) float64 { return float64(s.reserve) }},
+	{"lograft_disk_full", "1 while the disk is at its reserve: appends wait where a majority has no room.", gauge, func(s *sample) float64 { return one(s.full) }},
+	{"lograft_disk_full_refused_total", "Appends that leaders here refused with DISK_FULL.", counter, func(s *sample) float64 { return float64(s.engine.DiskRefused) }},
+	{"lograft_disk_full_withheld_total", "Messages with records that followers here did not take because the disk is at its reserve.", counter, func(s *sample) float64 { return float64(s.engine.DiskWithheld) }},
 	{"lograft_device_written_bytes_total", "Bytes that the kernel wrote to devices for this process, where it tells.", counter, func(s *sample) float64 { return float64(s.space.deviceWritten) }},
 
 	{"lograft_produce_batches_total", "Batches that this broker took as leader.", counter, func(s *sample) float64 { return float64(s.engine.ProduceBatches) }},
@@ -204,7 +211,7 @@ func histogram(d *prometheus.Desc, h *partition.Histogram, labels ...string) pro
 // sample looks at a running broker.
 func (n *node) sample() *sample {
 	s := &sample{engine: n.engine.Stats(), rpc: n.services.Stats(), links: n.mesh.Stats(), disk: &n.disk, space: spaceOf(n.data.Path()),
-		connsRefused: n.clients.Refused(), reloadFailures: n.access.reloadFailures.Load()}
+		reserve: n.reserve.Load(), full: n.diskFull.Load(), connsRefused: n.clients.Refused(), reloadFailures: n.access.reloadFailures.Load()}
 	s.now, _ = n.now()
 	s.groups, s.led, s.leaderless = n.dir.led()
 	s.replicas = n.sampleReplicas(s.links)

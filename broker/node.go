@@ -50,6 +50,8 @@ type node struct {
 	unconfirmed atomic.Pointer[[]partition.GroupID]
 	started     time.Time
 	disk        diskStats
+	diskFull    atomic.Bool // the disk is at its reserve
+	reserve     atomic.Int64
 }
 
 func newNode(o Options, a *access, dir *datadir.Dir, j journal.Journal, ls listeners) *node {
@@ -230,7 +232,7 @@ func (n *node) tellClock(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		_, wall := n.now()
-		n.mesh.SendClock(wall)
+		n.mesh.SendClock(wall, n.diskFull.Load())
 		select {
 		case <-ctx.Done():
 			return
@@ -303,9 +305,9 @@ func (n *node) Frame(from uint64, msgs []transport.GroupMessage) {
 }
 
 // Clock implements transport.Handler.
-func (n *node) Clock(from uint64, wall int64) {
+func (n *node) Clock(from uint64, wall int64, full bool) {
 	mono, _ := n.now()
-	n.engine.PostAll(engine.Event{Clock: &engine.PeerClock{Node: from, Wall: wall, At: mono}})
+	n.engine.PostAll(engine.Event{Clock: &engine.PeerClock{Node: from, Wall: wall, Full: full, At: mono}})
 }
 
 // Dropped implements transport.Handler: the core is told of appends and snapshots that did not go (architecture D9).

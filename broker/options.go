@@ -35,6 +35,7 @@ type Options struct {
 	Workers         int           // 0: number of cores, at most 4
 	TailCacheBytes  int           // per group, less where there are many (tailCacheOf)
 	BytesInFlight   int64         // of appends without an answer, and of answers not sent yet; 0: 256 MiB
+	DiskReserve     int64         // bytes kept free on the disk (architecture D19); 0: what the groups here need (engine.Reserve)
 	// NoPartitionMetrics leaves the series of each partition out of /metrics.
 	NoPartitionMetrics bool
 	AutoCreate         bool // --dev: topics come to be when first used

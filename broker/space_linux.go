@@ -5,15 +5,14 @@ import (
 	"os"
 	"strconv"
 
-	"golang.org/x/sys/unix"
+	"lograft/segment/vfs"
 )
 
 // spaceOf looks at the file system of a directory; what can't be told is 0.
 func spaceOf(dir string) diskSpace {
 	var s diskSpace
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) == nil {
-		s.free, s.size = int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
+	if free, size, err := vfs.OS().Space(dir); err == nil {
+		s.free, s.size = free, size
 	}
 	b, _ := os.ReadFile("/proc/self/io")
 	for line := range bytes.Lines(b) {

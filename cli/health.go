@@ -289,7 +289,10 @@ func brokerProblems(b *client.Broker, x *answerOf) (out []problem) {
 	if x.err != nil {
 		return []problem{{Node: b.Node, Problem: "broker does not answer: " + strings.TrimPrefix(x.err.Error(), b.ClientAddr+": ")}}
 	}
-	if free, size := x.http["lograft_disk_free_bytes"], x.http["lograft_disk_size_bytes"]; size > 0 && free/size < diskFreeMin {
+	free, size := x.http["lograft_disk_free_bytes"], x.http["lograft_disk_size_bytes"]
+	if x.http["lograft_disk_full"] > 0 {
+		out = append(out, problem{Node: b.Node, Problem: fmt.Sprintf("its disk is at its reserve (%.0f MiB free, %.0f kept): it takes no records, and where a majority is full appends get DISK_FULL: make room (broker topic trim, a lower retention, delete a topic, a larger disk); it resumes by itself", free/(1<<20), x.http["lograft_disk_reserve_bytes"]/(1<<20))})
+	} else if size > 0 && free/size < diskFreeMin {
 		out = append(out, problem{Node: b.Node, Problem: fmt.Sprintf("%.1f %% of the disk is free: make room, or lower retention", 100*free/size)})
 	}
 	if n := x.http["lograft_disk_errors_total"]; n > 0 {

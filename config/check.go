@@ -15,6 +15,7 @@ const (
 	electionTicksMin = 3
 	electionTicksMax = 1000
 	connectionsMax   = 1_000_000
+	diskReserveMin   = 1 << 20
 )
 
 // Member is a broker of --initial-cluster.
@@ -160,6 +161,9 @@ func (c *Config) checkAccess() (faults []error) {
 	}
 	if n := c.Limits.BytesInFlight; n < 1 { // one batch always fits
 		fault("limits.bytes-in-flight %d: want at least 1", n)
+	}
+	if n := c.Limits.DiskReserve; n != 0 && n < diskReserveMin {
+		fault("limits.disk-reserve %d: want at least %d (1 MiB), or 0 to have it chosen", n, diskReserveMin)
 	}
 	return faults
 }

@@ -77,6 +77,7 @@ type Limits struct {
 	Connections           int `mapstructure:"connections"`
 	ConnectionsPerAddress int `mapstructure:"connections-per-address"`
 	BytesInFlight         int `mapstructure:"bytes-in-flight"`
+	DiskReserve           int `mapstructure:"disk-reserve"`
 }
 
 // Field describes a leaf.
@@ -125,6 +126,7 @@ var fields = []Field{
 	{"limits.connections", 10_000, "connections of clients in all"},
 	{"limits.connections-per-address", 1_000, "connections of clients from one address"},
 	{"limits.bytes-in-flight", 256 << 20, "bytes of batches that appends without an answer may hold, and as many of answers not sent yet; then OVERLOADED"},
+	{"limits.disk-reserve", 0, "bytes kept free on the disk for what is under way; below, appends are refused with DISK_FULL (default: what the partitions here need, at most 5 % of the disk)"},
 	{"metrics.partitions", true, "series of each partition in /metrics; false leaves the sums"},
 }
 

@@ -68,6 +68,8 @@ func other(f Field) string {
 		return "1=h:1,2=h:2"
 	case "raft.heartbeat":
 		return "70ms"
+	case "limits.disk-reserve":
+		return "2000000"
 	}
 	switch f.Default.(type) {
 	case uint64, int:
@@ -234,6 +236,7 @@ func TestFaults(t *testing.T) {
 		{"not a member", "", []string{"--initial-cluster=2=h:1,3=h:1"}, []string{"node 1", "1=HOST:PORT"}},
 		{"twice a member", "", []string{"--initial-cluster=1=h:1,2=h:1,2=h:2"}, []string{"node 2 twice"}},
 		{"member 0", "", []string{"--initial-cluster=0=h:1,1=h:1"}, []string{"node 0"}},
+		{"a reserve that holds nothing", "", []string{"--limits-disk-reserve=1048575"}, []string{"limits.disk-reserve 1048575", "1 MiB"}},
 		{"no file", "", []string{"--config=/nosuch/c.yaml", "--initial-cluster=9=h:1"}, []string{"/nosuch/c.yaml"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -277,7 +280,7 @@ func TestBounds(t *testing.T) {
 	for _, args := range [][]string{
 		{"--raft-heartbeat=333ms"}, {"--raft-heartbeat=1ms"}, {"--workers=64"}, {"--http-listen="}, {"--listen=localhost:0"}, {"--listen=[::1]:65535"},
 		{"--insecure", "--listen=0.0.0.0:7400", "--advertise=h:1", "--peer-listen=:7401", "--advertise-peer=h:2"}, {"--insecure", "--listen=10.0.0.1:1"},
-		{"--insecure", "--http-listen=0.0.0.0:7402"}, {"--limits-connections=1"}, {"--limits-bytes-in-flight=1"}, {"--limits-connections-per-address=1000000"},
+		{"--insecure", "--http-listen=0.0.0.0:7402"}, {"--limits-connections=1"}, {"--limits-disk-reserve=1048576"}, {"--limits-bytes-in-flight=1"}, {"--limits-connections-per-address=1000000"},
 		{"--listen=10.0.0.1:1", "--tls-cert=c", "--tls-key=k", "--auth-required", "--auth-super-users= a, b"},
 		{"--peer-listen=10.0.0.1:1", "--peer-tls-cert=c", "--peer-tls-key=k", "--peer-tls-ca=a"}, {"--http-listen=10.0.0.1:1", "--http-tls-cert=c", "--http-tls-key=k", "--http-tls-ca=a"}, {"--initial-cluster= 1=h:1, 2=h:2 "}, {"--node-id=18446744073709551615"},
 	} {

@@ -22,6 +22,16 @@ func (w *Worker) setClock(c PeerClock) {
 	w.clocks = slices.Insert(w.clocks, at, c)
 }
 
+// peerFull is partition.Env.Full.
+func (w *Worker) peerFull(node uint64) bool {
+	for i := range w.clocks {
+		if c := &w.clocks[i]; c.Node == node {
+			return c.Full && w.env.Now-c.At <= clockFreshNs
+		}
+	}
+	return false
+}
+
 // clockMedian is partition.Env.Clocks: of these nodes' clocks those heard within clockFreshNs, run on by our monotonic clock.
 func (w *Worker) clockMedian(nodes []uint64) (lower, upper int64, heard int) {
 	var buf [8]int64

@@ -37,7 +37,8 @@ type Event struct {
 	Members  *GroupMembers       // who shall be in a group
 	Lost     []Lost              // dropped by the mesh
 	Cancel   uint64              // session id whose waiting requests are forgotten
-	Clock    *PeerClock          // a peer said what its clock shows
+	Clock    *PeerClock          // a peer said what its clock shows, and how its disk is
+	Space    *partition.Disk     // this worker's share of the room on the disk, as of now
 	Drain    bool                // leadership away from here
 	Tick     bool                // one Raft tick passed
 }
@@ -58,6 +59,7 @@ type GroupMembers struct {
 type PeerClock struct {
 	Node uint64
 	Wall int64 // ms
+	Full bool  // its disk is at its reserve
 	At   int64 // monotonic, ns: when it arrived here
 }
 
@@ -116,6 +118,7 @@ func NewWorker(id int, node uint64, out partition.Sender) *Worker {
 	w := &Worker{id: id, node: node, slots: map[GroupID]*slot{}}
 	w.env.Out = out
 	w.env.Clocks = w.clockMedian
+	w.env.Full = w.peerFull
 	return w
 }
 
@@ -171,6 +174,9 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 	}
 	if ev.Clock != nil {
 		w.setClock(*ev.Clock)
+	}
+	if ev.Space != nil {
+		w.env.Disk = *ev.Space
 	}
 	if ev.Adopt != nil {
 		w.adopt(ev.Adopt)

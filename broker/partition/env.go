@@ -11,6 +11,9 @@ type Env struct {
 	// number both middle ones. heard is how many there are (architecture D3).
 	Clocks func(nodes []uint64) (lower, upper int64, heard int)
 	Out    Sender
+	Disk   Disk // room on this broker's disk; replicas take from it what they accept
+	// Full reports whether a peer said lately that its disk is at its reserve; nil: none ever did.
+	Full func(node uint64) bool
 
 	Replies    []Reply
 	Cold       []*ColdRead    // reads to be done off the worker; each comes back through Replica.ReadDone

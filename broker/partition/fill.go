@@ -26,7 +26,7 @@ const (
 	fillWaiting             // for one of the worker's fillsMax places
 	fillWorking             // a file operation is under way off the worker
 	fillAsking              // bytes were asked for
-	fillPaused              // the bytes of this tick are used up
+	fillPaused              // the bytes of this tick are used up, or the disk is at its reserve
 	fillQuiet               // everything is here: what was appended is being synced, then the core is told
 	fillPreparing           // the core wants it installed: the staged files are being synced
 	fillMarking             // the journal's mark is being synced
@@ -106,7 +106,7 @@ func (r *Replica) beginFill(env *Env, m raft.Message, man segment.Manifest) {
 // stage begins to look at what is here already.
 func (r *Replica) stage(env *Env) {
 	f := &r.fill
-	if env.Fills >= fillsMax {
+	if env.Fills >= fillsMax || !env.Disk.fits() {
 		return // Tick tries again
 	}
 	st, err := r.log.Stage(f.manifest)
@@ -141,7 +141,7 @@ func (r *Replica) pull(env *Env) {
 		f.phase, f.ticks = fillQuiet, 0
 		return
 	}
-	if f.budget <= 0 {
+	if f.budget <= 0 || !env.Disk.fits() {
 		f.phase = fillPaused
 		return
 	}
@@ -151,6 +151,7 @@ func (r *Replica) pull(env *Env) {
 		}
 	}
 	f.budget -= int(f.ask.bytes)
+	env.Disk.take(int64(f.ask.bytes))
 	f.tries = 0
 	r.askPull(env)
 }
@@ -208,8 +209,10 @@ func (r *Replica) fillTick(env *Env) {
 	f.ticks++
 	switch f.phase {
 	case fillWaiting:
+		r.makeRoom(env)
 		r.stage(env)
 	case fillPaused:
+		r.makeRoom(env)
 		r.pull(env)
 	case fillAsking:
 		if f.ticks < fillAnswerTicks {

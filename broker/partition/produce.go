@@ -143,6 +143,12 @@ func (r *Replica) appendBatch(env *Env, q *Request) {
 		env.fail(q, err)
 		return
 	}
+	if err := r.noRoom(env); err != nil {
+		env.Stats.DiskRefused++
+		l.refuse(b, err)
+		env.fail(q, err)
+		return
+	}
 	e := envelope{kind: segment.KindData, appendTime: r.appendTimeNow(env)}
 	if r.config.LogAppendTime {
 		b.SetLogAppendTime(e.appendTime)
@@ -154,6 +160,7 @@ func (r *Replica) appendBatch(env *Env, q *Request) {
 		env.fail(q, perr)
 		return
 	}
+	env.Disk.take(int64(len(b)) + entryOverhead)
 	index := r.node.BasicStatus().LastIndex
 	if b.ProducerID() >= 0 {
 		l.known.apply(b, index, e.appendTime)

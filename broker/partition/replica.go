@@ -102,6 +102,7 @@ type Replica struct {
 	reads     reads
 	persist   persistence
 	slow      slowDisk
+	full      int // ticks for which this leader's disk has been at its reserve while a majority has room
 	damage    damage
 	fill      fill
 	scrub     scrub
@@ -283,6 +284,7 @@ func (r *Replica) Tick(env *Env) bool {
 		ready = r.node.Campaign() == nil || ready // an error says that it can't be elected: others stand later
 	}
 	r.watchDisk()
+	r.watchSpace(env)
 	r.expire(env)
 	ready = r.transferTick(env) || ready
 	ready = r.houseTick(env) || ready
@@ -334,7 +336,7 @@ func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
 			}
 		}
 	}
-	if r.deaf(&m) || r.fill.installing() {
+	if r.deaf(&m) || r.fill.installing() || m.Type == raft.MsgAppend && r.withholds(env, &m) {
 		return
 	}
 	if err := r.node.Step(m); err != nil && errors.As(err, new(*raft.FatalError)) {

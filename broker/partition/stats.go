@@ -7,6 +7,8 @@ type Stats struct {
 	ProduceBatches, ProduceRecords, ProduceBytes uint64
 	// What replicas here handed to their logs, as leaders or followers: batches of records, and the bytes of all payloads.
 	LogBatches, LogPayloadBytes uint64
+	// Appends that leaders here refused, and messages with records that followers here dropped, because a disk is at its reserve.
+	DiskRefused, DiskWithheld uint64
 	// ReadIndex rounds that replicas here asked for and got an answer to, and the reads that these rounds served.
 	ReadRounds, ReadsConfirmed uint64
 	// Elections won here, and leaderships that ended.
@@ -55,6 +57,8 @@ func (s *Stats) Add(o *Stats) {
 	s.ProduceBytes += o.ProduceBytes
 	s.LogBatches += o.LogBatches
 	s.LogPayloadBytes += o.LogPayloadBytes
+	s.DiskRefused += o.DiskRefused
+	s.DiskWithheld += o.DiskWithheld
 	s.ReadRounds += o.ReadRounds
 	s.ReadsConfirmed += o.ReadsConfirmed
 	s.LeadershipsWon += o.LeadershipsWon

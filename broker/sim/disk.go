@@ -97,7 +97,7 @@ func (d *disk) heal() {
 	d.setFull(false)
 }
 
-// setFull takes all but a little room away, or gives it back.
+// setFull takes all but a little room away, so that writes fail, or gives it back.
 func (d *disk) setFull(full bool) {
 	d.full = full
 	if full {
@@ -106,6 +106,9 @@ func (d *disk) setFull(full bool) {
 		d.n.fs.SetLimit(0)
 	}
 }
+
+// setRoom leaves so many bytes; the broker must get along with them: a write that finds no room is not forgiven.
+func (d *disk) setRoom(bytes int64) { d.n.fs.SetLimit(d.n.fs.Used() + bytes) }
 
 // cutOff is the power cut in the middle of a disk call.
 func (n *Node) cutOff(c vfs.Call) {

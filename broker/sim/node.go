@@ -28,6 +28,7 @@ type Node struct {
 	paused      bool
 	held        []func() // what would have happened while it was paused
 	clock       clock
+	space       engine.Space
 	parts       *broker.Parts
 	workers     []*workerLoop
 	syncer      *engine.Syncer
@@ -127,6 +128,7 @@ func (n *Node) Boot() error {
 	n.leads = map[partition.GroupID]partition.LeaderChange{}
 	n.replies = map[uint64]func(partition.Reply){}
 	n.failed, n.rpc = nil, nil
+	n.space = engine.Space{Reserve: n.w.opts.DiskReserve}
 	inc := n.incarnation
 	onView := func() { n.after(inc, 0, n.viewChanged) }
 	parts, err := broker.Boot(broker.BootOptions{Node: n.id, Dir: n.dir, FS: n.files(), DataDir: dataDir, Journal: j, Seed: n.w.rng.Uint64(),
@@ -237,17 +239,34 @@ func (n *Node) fail(err error) {
 
 func (n *Node) tick() {
 	inc := n.incarnation
+	n.look()
 	for i := range n.workers {
 		n.post(i, engine.Event{Tick: true})
 	}
 	for _, peer := range n.w.nodes {
 		if peer != n && peer.up && !peer.paused && !n.w.cuts[link{peer.id, n.id}] {
 			for i := range n.workers {
-				n.post(i, engine.Event{Clock: &engine.PeerClock{Node: peer.id, Wall: peer.wall(), At: n.w.now}})
+				n.post(i, engine.Event{Clock: &engine.PeerClock{Node: peer.id, Wall: peer.wall(), Full: peer.space.Full(), At: n.w.now}})
 			}
 		}
 	}
 	n.after(inc, n.w.opts.TickEvery*100/n.clock.ticks, n.tick)
+}
+
+// look tells the workers how much room the disk has, as broker.watchSpace does.
+func (n *Node) look() {
+	free, size, err := n.fs.Space(dataDir)
+	if err != nil {
+		n.w.Break("node %d: free space: %v", n.id, err)
+	}
+	was := n.space.Full()
+	share := n.space.Look(free, size, len(n.workers))
+	if n.space.Full() != was {
+		n.w.Log("node %d: at its reserve: %t, %d bytes free", n.id, n.space.Full(), free)
+	}
+	for i := range n.workers {
+		n.post(i, engine.Event{Space: &share})
+	}
 }
 
 func (n *Node) wall() int64 { return n.clock.read(n.w.now) }

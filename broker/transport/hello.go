@@ -6,7 +6,7 @@ import (
 )
 
 // Protocol is the version of frames and handshake; brokers of another one are refused.
-const Protocol = 1
+const Protocol = 2
 
 // Hello says who is at one end of a stream (architecture D11). Both ends send one before anything else.
 type Hello struct {

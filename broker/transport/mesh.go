@@ -27,8 +27,8 @@ type Handler interface {
 	Check(peer Hello) error
 	// Frame takes a frame's messages; Decode's rules of ownership hold.
 	Frame(from uint64, msgs []GroupMessage)
-	// Clock takes what a peer's clock shows, ms.
-	Clock(from uint64, wall int64)
+	// Clock takes what a peer's clock shows, ms, and whether its disk is at its reserve.
+	Clock(from uint64, wall int64, full bool)
 	// Dropped names messages to node `to` that are not sent.
 	Dropped(to uint64, refs []Ref)
 	// Peer says that frames to a broker pass now, or no longer.
@@ -91,7 +91,7 @@ type link struct {
 
 	mu    sync.Mutex
 	queue queue
-	clock []byte // newest clock to send, nil if sent
+	clock []byte // newest clock message to send, nil if sent
 	wake  chan struct{}
 	stats LinkStats
 }
@@ -132,12 +132,12 @@ func (m *Mesh) Send(to uint64, class Class, f Frame) {
 	}
 }
 
-// SendClock tells every peer what this broker's clock shows, ms.
-func (m *Mesh) SendClock(wall int64) {
+// SendClock tells every peer what this broker's clock shows, ms, and whether its disk is at its reserve.
+func (m *Mesh) SendClock(wall int64, full bool) {
 	for _, ls := range m.links {
 		l := &ls[Control]
 		l.mu.Lock()
-		l.clock = encodeClock(wall)
+		l.clock = encodeClock(wall, full)
 		l.mu.Unlock()
 		l.notify()
 	}
@@ -344,8 +344,8 @@ func (m *Mesh) serve(s grpc.ServerStream) error {
 		if err := s.RecvMsg(&b); err != nil {
 			return nil
 		}
-		if wall, ok := decodeClock(b); ok {
-			m.opts.Handler.Clock(peer.NodeID, wall)
+		if wall, full, ok := decodeClock(b); ok {
+			m.opts.Handler.Clock(peer.NodeID, wall, full)
 			continue
 		}
 		msgs, err := Decode(b, DefaultLimits())

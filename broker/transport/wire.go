@@ -58,19 +58,24 @@ func serviceDesc(m *Mesh) *grpc.ServiceDesc {
 	}}}
 }
 
-// A clock message: kind u8=2 | wall clock ms i64. Frames begin with frameVersion.
+// A clock message: kind u8=2 | wall clock ms i64 | flags u8 (1 the disk is at its reserve). Frames begin with frameVersion.
 const (
-	clockKind  = 2
-	clockBytes = 1 + 8
+	clockKind     = 2
+	clockBytes    = 1 + 8 + 1
+	clockDiskFull = 1
 )
 
-func encodeClock(wall int64) []byte {
-	return binary.LittleEndian.AppendUint64([]byte{clockKind}, uint64(wall))
+func encodeClock(wall int64, full bool) []byte {
+	b := binary.LittleEndian.AppendUint64([]byte{clockKind}, uint64(wall))
+	if full {
+		return append(b, clockDiskFull)
+	}
+	return append(b, 0)
 }
 
-func decodeClock(b []byte) (wall int64, ok bool) {
-	if len(b) != clockBytes || b[0] != clockKind {
-		return 0, false
+func decodeClock(b []byte) (wall int64, full, ok bool) {
+	if len(b) != clockBytes || b[0] != clockKind || b[9] > clockDiskFull {
+		return 0, false, false
 	}
-	return int64(binary.LittleEndian.Uint64(b[1:])), true
+	return int64(binary.LittleEndian.Uint64(b[1:])), b[9] == clockDiskFull, true
 }

@@ -41,7 +41,7 @@ func options(c config.Config, log *slog.Logger) (broker.Options, error) {
 	o.Access = broker.Access{TLS: security.Files(c.TLS), PeerTLS: security.Files(c.PeerTLS), HTTPTLS: security.Files(c.HTTPTLS),
 		Required: c.Auth.Required, SuperUsers: c.SuperUsers(), TokenKey: c.Auth.TokenKey,
 		Limits: security.Limits{Conns: c.Limits.Connections, ConnsPerAddr: c.Limits.ConnectionsPerAddress}}
-	o.BytesInFlight = int64(c.Limits.BytesInFlight)
+	o.BytesInFlight, o.DiskReserve = int64(c.Limits.BytesInFlight), int64(c.Limits.DiskReserve)
 	for _, m := range members {
 		o.InitialCluster = append(o.InitialCluster, broker.Member{NodeID: m.NodeID, PeerAddr: m.Addr})
 	}

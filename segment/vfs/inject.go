@@ -20,9 +20,10 @@ const (
 	OpTruncate
 	OpSync
 	OpClose
+	OpSpace
 )
 
-var opNames = [...]string{"create", "open", "remove", "rename", "mkdir", "list", "stat", "syncdir", "read", "write", "truncate", "sync", "close"}
+var opNames = [...]string{"create", "open", "remove", "rename", "mkdir", "list", "stat", "syncdir", "read", "write", "truncate", "sync", "close", "space"}
 
 func (o Op) String() string {
 	if int(o) < len(opNames) {
@@ -34,7 +35,7 @@ func (o Op) String() string {
 // Changes reports whether the operation may change what is on disk.
 func (o Op) Changes() bool {
 	switch o {
-	case OpOpen, OpList, OpStat, OpRead, OpClose:
+	case OpOpen, OpList, OpStat, OpRead, OpClose, OpSpace:
 		return false
 	}
 	return true
@@ -182,6 +183,13 @@ func (i *injected) SyncDir(dir string) error {
 		return err
 	}
 	return i.fs.SyncDir(dir)
+}
+
+func (i *injected) Space(dir string) (free, size int64, err error) {
+	if err := i.before(OpSpace, dir); err != nil {
+		return 0, 0, err
+	}
+	return i.fs.Space(dir)
 }
 
 type injectedFile struct {

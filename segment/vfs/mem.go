@@ -62,6 +62,16 @@ func (m *Mem) SetLimit(bytes int64) {
 	m.limit = bytes
 }
 
+// Space implements FS: the bound is that of SetLimit.
+func (m *Mem) Space(dir string) (free, size int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, err := m.dir("space", dir); err != nil {
+		return 0, 0, err
+	}
+	return max(0, m.limit-m.used), m.limit, nil
+}
+
 // Used is the number of bytes of all files together.
 func (m *Mem) Used() int64 {
 	m.mu.Lock()

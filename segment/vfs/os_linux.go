@@ -67,6 +67,20 @@ func (f osFile) Sync() error {
 	}
 }
 
+func (osFS) Space(dir string) (free, size int64, err error) {
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &st)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
+	}
+}
+
 func (f osFile) DropCache(from int64) error {
 	from -= from % int64(os.Getpagesize()) // a page that begins before it would stay
 	return unix.Fadvise(int(f.Fd()), from, 0, unix.FADV_DONTNEED)

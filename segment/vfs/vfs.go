@@ -8,7 +8,7 @@
 // a write, Sync, SyncDir, Rename or Close says nothing about what is on disk and is never retried by a caller.
 //
 // Limitations: OS uses pwritev and fdatasync on Linux only; elsewhere it falls back to a write per buffer and File.Sync, and DropCache does
-// nothing. Mem has no permissions, links or times.
+// nothing and Space knows no bound. Mem has no permissions, links or times.
 package vfs
 
 import (
@@ -40,6 +40,9 @@ type FS interface {
 	Stat(name string) (size int64, isDir bool, err error)
 	// SyncDir makes the directory's entries durable.
 	SyncDir(dir string) error
+	// Space tells how many bytes of the file system that holds dir this process may still use, and how large it is. size 0: there is no
+	// bound that is known, and free means nothing.
+	Space(dir string) (free, size int64, err error)
 }
 
 // File is an open file without a position.
