@@ -94,6 +94,15 @@ func TestGroupFiveBrokers(t *testing.T) {
 		t.Error(err)
 	}
 	describeUntil(ctx, t, k, func(g *client.Group) bool { return lag(g) == 1+(26-3)+1 })
+	told, leftOut := 0.0, 0.0
+	for _, o := range c.options { // of partitions of one replica some are on no broker that keeps the group's state
+		s := scrape(t, o.HTTPListen)
+		told += float64(len(s["lograft_group_lag_records"].GetMetric()))
+		leftOut += s.value("lograft_group_partitions_left_out")
+	}
+	if told+leftOut != 3 {
+		t.Errorf("the lag of %v partitions is told and %v are left out, of 3", told, leftOut)
+	}
 	if err := k.DeleteGroup(ctx, "g"); err != nil {
 		t.Error(err)
 	}

@@ -143,7 +143,7 @@ func newRegistry(b *Broker) *prometheus.Registry {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.info.Desc()
-	for _, list := range [][]*prometheus.Desc{c.descs, labelled, perPartition} {
+	for _, list := range [][]*prometheus.Desc{c.descs, labelled, perPartition, perGroup} {
 		for _, d := range list {
 			ch <- d
 		}
@@ -176,6 +176,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if !c.b.opts.NoPartitionMetrics {
 		s.replicas.collect(ch)
+	}
+	if !c.b.opts.NoGroupMetrics {
+		n.sampleGroups().collect(ch)
 	}
 }
 

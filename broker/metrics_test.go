@@ -132,6 +132,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is %v", name, total(name))
 		}
 	}
+	wantGroupLag(ctx, t, c, all, records)
 	docs, err := os.ReadFile("../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +145,33 @@ func TestMetrics(t *testing.T) {
 	for _, m := range regexp.MustCompile("`(lograft_[a-z_]+)[`{]").FindAllStringSubmatch(string(docs), -1) {
 		if all[0][m[1]] == nil && all[1][m[1]] == nil && all[2][m[1]] == nil {
 			t.Errorf("docs/metrics.md names %s, which no broker has", m[1])
+		}
+	}
+}
+
+// wantGroupLag makes a group that has read 100 records of partition 0 and waits until the brokers together tell its lag: each partition
+// once, records and seconds.
+func wantGroupLag(ctx context.Context, t *testing.T, c *brokers, all []scraped, records float64) {
+	t.Helper()
+	if err := c.client().SeekGroup(ctx, "g", []client.GroupOffset{{Topic: "t", Partition: 0, Offset: 100}}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		series, lag, seconds, members := 0, 0.0, 0.0, 0
+		for i, o := range c.options {
+			all[i] = scrape(t, o.HTTPListen)
+			series += len(all[i]["lograft_group_lag_records"].GetMetric())
+			members += len(all[i]["lograft_group_members"].GetMetric())
+			lag += all[i].value("lograft_group_lag_records", "group=g", "topic=t")
+			seconds += all[i].value("lograft_group_lag_seconds", "group=g", "partition=0")
+		}
+		if series == 2 && members == 1 && lag == records-100 && seconds > 0 && seconds < 60 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d series of 2 partitions with a lag of %v in all (want %v), %d groups of 1, %v seconds", series, lag, records-100, members, seconds)
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

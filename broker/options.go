@@ -38,6 +38,7 @@ type Options struct {
 	DiskReserve     int64         // bytes kept free on the disk (architecture D19); 0: what the groups here need (engine.Reserve)
 	// NoPartitionMetrics leaves the series of each partition out of /metrics.
 	NoPartitionMetrics bool
+	NoGroupMetrics     bool // leaves the lag of groups out of it
 	AutoCreate         bool // --dev: topics come to be when first used
 	Version            string
 	Logger             *slog.Logger

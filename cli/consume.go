@@ -25,8 +25,8 @@ type consumeOptions struct {
 	idle, timeout               time.Duration
 	partitions                  []int32
 	replica                     uint64
-	group, commit               string
-	session                     time.Duration
+	group, commit, instance     string
+	session, poll               time.Duration
 	sessions                    []string
 }
 
@@ -59,7 +59,7 @@ func (a *app) consumeCommand() *cobra.Command {
 			if o.group != "" || c.Flags().Changed("group") {
 				return a.consumeGroup(c, args, &o)
 			}
-			for _, name := range []string{"commit", "session-timeout"} {
+			for _, name := range []string{"commit", "session-timeout", "poll-timeout", "instance-id"} {
 				if c.Flags().Changed(name) {
 					return usagef("--%s is for groups: say -g NAME too", name)
 				}
@@ -85,6 +85,8 @@ func (a *app) consumeCommand() *cobra.Command {
 	f.StringVarP(&o.group, "group", "g", "", "read as a member of this group, from its committed offsets; where there are none, from -o start or end, or none: fail")
 	f.StringVar(&o.commit, "commit", "auto", "with -g: auto commits what was written to standard output, none commits nothing")
 	f.DurationVar(&o.session, "session-timeout", 10*time.Second, "with -g: when a member that is not heard loses its partitions")
+	f.DurationVar(&o.poll, "poll-timeout", 5*time.Minute, "with -g: when a member whose output is not taken (standard output blocks) leaves the group; it joins again when it goes on")
+	f.StringVar(&o.instance, "instance-id", "", "with -g: a static member: started again with the same id within the session timeout, it goes on with its partitions")
 	f.BoolVar(&o.printEnd, "print-end", false, "say on standard error when a partition is read to its end")
 	return c
 }

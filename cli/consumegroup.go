@@ -17,7 +17,7 @@ const leaveTimeout = 6 * time.Second
 
 // groupOptions reads the flags of consume -g.
 func (o *consumeOptions) groupOptions(c *cobra.Command, topics []string) (client.GroupOptions, error) {
-	g := client.GroupOptions{Group: o.group, Topics: topics, ManualMark: true, StopAtEnd: o.toEnd, SessionTimeout: o.session, Timeout: o.timeout}
+	g := client.GroupOptions{Group: o.group, Topics: topics, ManualMark: true, StopAtEnd: o.toEnd, InstanceID: o.instance, SessionTimeout: o.session, PollTimeout: o.poll, Timeout: o.timeout}
 	if o.group == "" {
 		return g, usagef("-g wants the name of a group")
 	}
@@ -45,6 +45,9 @@ func (o *consumeOptions) groupOptions(c *cobra.Command, topics []string) (client
 	}
 	if o.session < time.Second || o.session > 30*time.Minute {
 		return g, usagef("--session-timeout %v: want 1s to 30m", o.session)
+	}
+	if o.poll < time.Second || o.poll > 24*time.Hour {
+		return g, usagef("--poll-timeout %v: want 1s to 24h", o.poll)
 	}
 	if o.count < 0 || o.idle < 0 || o.timeout < 0 {
 		return g, usagef("-n, --idle-timeout and --timeout want 0 or more")

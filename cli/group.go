@@ -74,6 +74,7 @@ type groupJSON struct {
 type groupMemberJSON struct {
 	ID           string          `json:"id"`
 	ClientID     string          `json:"client_id"`
+	InstanceID   string          `json:"instance_id,omitempty"`
 	Topics       []string        `json:"topics"`
 	Generation   int64           `json:"generation"`
 	Acknowledged int64           `json:"acknowledged_generation"`
@@ -127,7 +128,7 @@ func toGroupJSON(g *client.Group) groupJSON {
 	out := groupJSON{groupSummaryJSON: groupSummaryJSON{g.Name, g.State, len(g.Members), g.Generation, g.Coordinator}, TotalLag: totalLag(g), MemberList: []groupMemberJSON{}, Partitions: []groupLagJSON{}}
 	for i := range g.Members {
 		m := &g.Members[i]
-		x := groupMemberJSON{ID: hex.EncodeToString(m.ID[:]), ClientID: m.ClientID, Topics: m.Topics, Generation: m.Generation, Acknowledged: m.Acknowledged, Waiting: m.Waiting, Partitions: []partitionName{}}
+		x := groupMemberJSON{ID: hex.EncodeToString(m.ID[:]), ClientID: m.ClientID, InstanceID: m.InstanceID, Topics: m.Topics, Generation: m.Generation, Acknowledged: m.Acknowledged, Waiting: m.Waiting, Partitions: []partitionName{}}
 		for _, p := range m.Partitions {
 			x.Partitions = append(x.Partitions, partitionName{p.Topic, p.Partition})
 		}

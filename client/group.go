@@ -25,9 +25,13 @@ const (
 
 // GroupOptions of a GroupConsumer. Zero values take the defaults named.
 type GroupOptions struct {
-	Group          string
-	Topics         []string
-	ClientID       string        // for people; host name and process id
+	Group    string
+	Topics   []string
+	ClientID string // for people; host name and process id
+	// InstanceID makes the member static (Kafka's group.instance.id): Close does not leave the group, and a consumer that is started with
+	// the same id within SessionTimeout goes on with the same partitions, without a rebalance. If the one before still runs, it is fenced:
+	// its Poll fails with FENCED_INSTANCE_ID. Empty: a member that leaves when it is closed.
+	InstanceID     string
 	SessionTimeout time.Duration // a member that is not heard for so long loses its partitions, 10 s
 	PollTimeout    time.Duration // a program that does not poll for so long leaves the group, 5 min
 	CommitEvery    time.Duration // 1 s
@@ -87,7 +91,7 @@ func (c *Client) NewGroupConsumer(o GroupOptions) (*GroupConsumer, error) {
 	k := &GroupConsumer{c: c, opts: o, events: newInbox[core.GroupEvent](), cancel: cancel, done: make(chan struct{}),
 		streams: map[string]*stream[*pb.FetchStreamRequest]{}, members: map[uint64]*stream[*pb.JoinRequest]{},
 		deliveries: make(chan core.Delivery, 1), left: make(chan struct{}), commits: map[uint64]chan *core.Error{},
-		core: core.NewGroupConsumer(core.GroupOptions{Group: o.Group, Topics: o.Topics, ClientID: o.ClientID, SessionNs: int64(o.SessionTimeout), PollNs: int64(o.PollTimeout),
+		core: core.NewGroupConsumer(core.GroupOptions{Group: o.Group, Topics: o.Topics, ClientID: o.ClientID, InstanceID: o.InstanceID, SessionNs: int64(o.SessionTimeout), PollNs: int64(o.PollTimeout),
 			CommitNs: int64(o.CommitEvery), NoCommit: o.NoCommit, AutoMark: !o.ManualMark, Reset: o.Reset, StopAtEnd: o.StopAtEnd,
 			Consumer: core.ConsumerOptions{Consistency: o.Consistency.wire(), FetchBytes: o.FetchBytes, BufferBytes: o.BufferBytes, TimeoutNs: int64(o.Timeout), Rand: newRand()}})}
 	k.events.put(core.GroupEvent{Begin: true})

@@ -35,6 +35,7 @@ type Group struct {
 type GroupMember struct {
 	ID           [16]byte
 	ClientID     string
+	InstanceID   string   // static members
 	Topics       []string // subscribed
 	Generation   int64    // the last one it was told
 	Acknowledged int64    // the last one it acknowledged
@@ -62,6 +63,7 @@ type GroupLag struct {
 const (
 	ReasonGroupNotFound     = core.ReasonGroupNotFound
 	ReasonGroupNotEmpty     = core.ReasonGroupNotEmpty
+	ReasonFencedInstance    = core.ReasonFencedInstance
 	ReasonNoCommittedOffset = core.ReasonNoCommittedOffset
 )
 
@@ -167,7 +169,7 @@ func (c *Client) DescribeGroup(ctx context.Context, name string) (Group, error) 
 	}
 	g := Group{Name: out.GetName(), State: out.GetState(), Generation: out.GetGeneration(), Coordinator: out.GetCoordinator()}
 	for _, m := range out.GetMembers() {
-		x := GroupMember{ClientID: m.GetClientId(), Topics: m.GetTopics(), Generation: m.GetGeneration(), Acknowledged: m.GetAcknowledged(), Waiting: int(m.GetWaiting())}
+		x := GroupMember{ClientID: m.GetClientId(), InstanceID: m.GetInstanceId(), Topics: m.GetTopics(), Generation: m.GetGeneration(), Acknowledged: m.GetAcknowledged(), Waiting: int(m.GetWaiting())}
 		copy(x.ID[:], m.GetMemberId())
 		for _, p := range m.GetPartitions() {
 			x.Partitions = append(x.Partitions, TopicPartition{Topic: p.GetTopic(), Partition: p.GetPartition()})

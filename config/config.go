@@ -43,6 +43,7 @@ type Config struct {
 // Metrics says what /metrics tells.
 type Metrics struct {
 	Partitions bool `mapstructure:"partitions"`
+	Groups     bool `mapstructure:"groups"`
 }
 
 // Log says what is logged and how.
@@ -128,6 +129,7 @@ var fields = []Field{
 	{"limits.bytes-in-flight", 256 << 20, "bytes of batches that appends without an answer may hold, and as many of answers not sent yet; then OVERLOADED"},
 	{"limits.disk-reserve", 0, "bytes kept free on the disk for what is under way; below, appends are refused with DISK_FULL (default: what the partitions here need, at most 5 % of the disk)"},
 	{"metrics.partitions", true, "series of each partition in /metrics; false leaves the sums"},
+	{"metrics.groups", true, "members and lag of each consumer group in /metrics"},
 }
 
 // Fields lists all leaves.

@@ -143,6 +143,7 @@ func TestGroupSurvives(t *testing.T) {
 	r.produce()
 	r.all("the coordinator paused")
 	r.stable(2)
+	r.static()
 	r.refuseWhileMembers()
 
 	for _, m := range []*Member{r.members[0], r.members[2]} {
@@ -152,6 +153,42 @@ func TestGroupSurvives(t *testing.T) {
 		}
 	}
 	r.committed()
+}
+
+// static: a static member that is killed and started again works on the same partitions, and nobody else is told anything; one that is
+// started while the first runs takes its place, and the first one ends with the reason.
+func (r *groupRun) static() {
+	r.t.Helper()
+	held := func(g GroupDescription) (partitions string, others []int64) {
+		for _, m := range g.MemberList {
+			if m.InstanceID == "one" {
+				partitions = fmt.Sprint(m.Partitions)
+			} else {
+				others = append(others, m.Generation)
+			}
+		}
+		return partitions, others
+	}
+	first := r.join("--instance-id", "one", "--session-timeout", "20s")
+	before, told := held(r.stable(3))
+	must(r.t, first.Signal(syscall.SIGKILL))
+	second := r.join("--instance-id", "one", "--session-timeout", "20s")
+	r.produce()
+	r.all("a static member killed -9 and started again")
+	if after, again := held(r.stable(3)); after != before || !slices.Equal(told, again) {
+		r.t.Errorf("it held %s and holds %s; the others were told generations %v and then %v", before, after, told, again)
+	}
+	third := r.join("--instance-id", "one", "--session-timeout", groupSession.String())
+	if code, err := second.Wait(r.ctx); err != nil || code != exitItemFailed || !strings.Contains(second.Stderr(), "instance id \"one\"") {
+		r.t.Errorf("the one that was replaced: exit code %d, %v: %s", code, err, second.Stderr())
+	}
+	r.produce()
+	r.all("a static member replaced")
+	must(r.t, third.Signal(syscall.SIGINT))
+	if code, err := third.Wait(r.ctx); err != nil || code != 130 {
+		r.t.Errorf("Ctrl-C: exit code %d, %v\n%s", code, err, third.Stderr())
+	}
+	r.stable(2) // its session is over
 }
 
 // refuseWhileMembers: seek and delete need a group without members.

@@ -78,6 +78,8 @@ type GroupDescription struct {
 	MemberList  []struct {
 		ID         string `json:"id"`
 		ClientID   string `json:"client_id"`
+		InstanceID string `json:"instance_id"`
+		Generation int64  `json:"generation"`
 		Partitions []struct {
 			Topic     string `json:"topic"`
 			Partition int    `json:"partition"`

@@ -46,6 +46,7 @@ type Join struct {
 	SessionMs, PollMs uint32
 	Resume            bool
 	Topics            []Topic // subscribed, as the proposer's metadata has them
+	InstanceID        string  // not empty: a static member, see Member.InstanceID
 }
 
 // Encode makes the command's bytes.
@@ -57,11 +58,18 @@ func (c *Join) Encode() []byte {
 	w.U32(c.PollMs)
 	w.Bool(c.Resume)
 	w.topics(c.Topics)
+	if c.InstanceID != "" { // without one a command is what it was before there were static members
+		w.Str(c.InstanceID)
+	}
 	return w.Data()
 }
 
 func (r *reader) join(group string) Join {
-	return Join{Group: group, Member: r.ID(), ClientID: r.Str(), SessionMs: r.U32(), PollMs: r.U32(), Resume: r.Bool(), Topics: r.topics()}
+	c := Join{Group: group, Member: r.ID(), ClientID: r.Str(), SessionMs: r.U32(), PollMs: r.U32(), Resume: r.Bool(), Topics: r.topics()}
+	if r.Left() > 0 {
+		c.InstanceID = r.Str()
+	}
+	return c
 }
 
 // Acknowledge says which partitions a member works on, having been told a generation: what it does not name it has given up.

@@ -41,7 +41,8 @@ type Watch struct {
 
 // Assignment answers Beat and Watch: what the member is told. Immutable.
 type Assignment struct {
-	Known      bool // false: it is not in the group (any more)
+	Known      bool   // false: it is not in the group (any more)
+	FencedBy   string // not Known: another member has this instance id now, which was its own
 	Generation int64
 	Waiting    int // partitions to come, when others have given them up
 	Partitions []Assigned
@@ -54,11 +55,28 @@ type Assigned struct {
 	Committed int64 // offset to go on from; -1: none is committed
 }
 
-// List, Describe are queries: answered []Summary, and a *Group (a copy; nil: there is none).
+// List, Describe, Progress are queries: answered []Summary, a *Group (a copy; nil: there is none), and []Read of as many partitions as
+// Max allows, with how many were left out.
 type (
 	List     struct{}
 	Describe struct{ Group string }
+	Progress struct{ Max int }
 )
+
+// Reads answers Progress.
+type Reads struct {
+	List    []Read
+	LeftOut int
+}
+
+// Read is how far a group has read a partition of its topics.
+type Read struct {
+	Group   string
+	Members int
+	TP
+	TopicID   ID
+	Committed int64 // -1: nothing
+}
 
 // Summary is a group in a list.
 type Summary struct {
@@ -141,8 +159,29 @@ func (c *Coordinator) Query(ask any) any {
 			list = append(list, Summary{Name: g.Name, State: g.State(), Members: len(g.Members), Generation: g.Generation})
 		}
 		return list
+	case Progress:
+		return c.progress(q.Max)
 	}
 	return nil
+}
+
+func (c *Coordinator) progress(most int) (out Reads) {
+	for _, g := range c.state.groups {
+		for _, t := range g.Topics {
+			for n := range t.Partitions {
+				if len(out.List) >= most {
+					out.LeftOut++
+					continue
+				}
+				r := Read{Group: g.Name, Members: len(g.Members), TP: TP{t.Name, n}, TopicID: t.ID, Committed: -1}
+				if o, ok := g.Offsets[r.TP]; ok {
+					r.Committed = o.Offset
+				}
+				out.List = append(out.List, r)
+			}
+		}
+	}
+	return out
 }
 
 // Lead implements partition.Coordinator: every member gets a whole session, because nobody here has heard any.
@@ -207,10 +246,16 @@ func (c *Coordinator) answer(from, token uint64, value any) {
 // assignment is what a member is told now.
 func (c *Coordinator) assignment(group string, id ID) *Assignment {
 	g := c.state.Group(group)
-	if g == nil || g.Member(id) == nil {
+	if g == nil {
 		return &Assignment{}
 	}
 	m := g.Member(id)
+	if m == nil {
+		if by := g.fenced(id); by != nil {
+			return &Assignment{FencedBy: by.InstanceID}
+		}
+		return &Assignment{}
+	}
 	a := &Assignment{Known: true, Generation: m.Generation, Waiting: m.Waiting, Partitions: make([]Assigned, len(m.Told))}
 	for i, grant := range m.Told {
 		t, _ := g.Topic(grant.Topic)

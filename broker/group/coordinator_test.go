@@ -94,6 +94,29 @@ func (d *desk) wantMembers(want string) {
 	}
 }
 
+// A fenced static member is told so by what waits for its assignment, and its successor is kept alive in its stead.
+func TestFencedMemberIsTold(t *testing.T) {
+	d := newDesk(t)
+	join := func(member byte) {
+		d.apply((&Join{Group: "g", Member: id(member), SessionMs: 10_000, PollMs: 20_000, Topics: []Topic{topicT}, InstanceID: "left"}).Encode())
+	}
+	join(1)
+	a := d.ask(1, Watch{Group: "g", Member: id(1)})
+	d.ask(2, Watch{Group: "g", Member: id(1), Generation: a.Generation})
+	join(2)
+	d.take()
+	if got := d.got[2]; got == nil || got.Known || got.FencedBy != "left" {
+		t.Fatalf("the watch of the one before was answered %+v", got)
+	}
+	if got := d.ask(3, Beat{"g", id(1)}); got.Known || got.FencedBy != "left" {
+		t.Fatalf("a heartbeat of the one before was answered %+v", got)
+	}
+	d.pass(9_000, d.beat(1))
+	d.wantMembers("2 ")
+	d.pass(2_000, d.beat(1)) // a fenced one keeps nobody alive
+	d.wantMembers("")
+}
+
 // Who is not heard for the session timeout is expired, not before and not much later; who beats stays.
 func TestSessionTimeout(t *testing.T) {
 	d := newDesk(t)

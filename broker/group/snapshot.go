@@ -2,7 +2,8 @@ package group
 
 import "fmt"
 
-const snapshotVersion = 1
+// Version 2 added static members; 1 is still read.
+const snapshotVersion = 2
 
 // Snapshot is the whole state: equal states have equal bytes.
 func (s *State) Snapshot() []byte {
@@ -30,6 +31,11 @@ func (w *writer) group(g *Group) {
 		w.ID(m.ID)
 		w.U64(m.Instance)
 		w.Str(m.ClientID)
+		w.Str(m.InstanceID)
+		w.Count(len(m.Fenced))
+		for _, id := range m.Fenced {
+			w.ID(id)
+		}
 		w.Count(len(m.Topics))
 		for _, t := range m.Topics {
 			w.Str(t)
@@ -58,12 +64,13 @@ func (w *writer) group(g *Group) {
 // Restore replaces the state by a snapshot's. On an error the state is as before.
 func (s *State) Restore(b []byte) error {
 	r := newReader(b)
-	if v := r.U8(); r.Err() == nil && v != snapshotVersion {
-		return fmt.Errorf("group snapshot: version %d, this program reads %d", v, snapshotVersion)
+	version := r.U8()
+	if r.Err() == nil && (version < 1 || version > snapshotVersion) {
+		return fmt.Errorf("group snapshot: version %d, this program reads 1 to %d", version, snapshotVersion)
 	}
 	n := NewState()
 	for range r.Count(4 + 8 + 8 + 4 + 4 + 4) {
-		n.groups = append(n.groups, r.group())
+		n.groups = append(n.groups, r.group(version))
 	}
 	for range r.Count(16 + 4) {
 		id := r.ID()
@@ -76,10 +83,16 @@ func (s *State) Restore(b []byte) error {
 	return nil
 }
 
-func (r *reader) group() *Group {
+func (r *reader) group(version uint8) *Group {
 	g := &Group{Name: r.Str(), Generation: r.I64(), EmptySince: r.I64(), Topics: r.topics(), Offsets: map[TP]Offset{}}
 	for range r.Count(16 + 8 + 4 + 4 + 4 + 4 + 8 + 8 + 4*3 + 4) {
 		m := &Member{ID: r.ID(), Instance: r.U64(), ClientID: r.Str()}
+		if version >= 2 {
+			m.InstanceID = r.Str()
+			for range r.Count(16) {
+				m.Fenced = append(m.Fenced, r.ID())
+			}
+		}
 		for range r.Count(4) {
 			m.Topics = append(m.Topics, r.Str())
 		}

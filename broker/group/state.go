@@ -78,8 +78,19 @@ func refuse(reason Reason, format string, args ...any) *Result {
 	return &Result{Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
-func unknownMember(group string, member ID) *Result {
+// unknownMember says why a membership is none.
+func (s *State) unknownMember(group string, member ID) *Result {
+	if g := s.Group(group); g != nil {
+		if m := g.fenced(member); m != nil {
+			return refuse(ReasonFencedInstance, "%s", FencedMessage(group, m.InstanceID))
+		}
+	}
 	return refuse(ReasonUnknownMember, "member %x is not in group %q: it left, or was not heard for its session timeout; join again", member[:4], group)
+}
+
+// FencedMessage tells a membership that another one has its instance id.
+func FencedMessage(group, instance string) string {
+	return fmt.Sprintf("another consumer joined group %q with instance id %q and took this one's place: stop one of them, or give each its own instance id", group, instance)
 }
 
 func (s *State) apply(index uint64, appendTime int64, command []byte) *Result {
@@ -138,6 +149,8 @@ func (c *Join) check() *Result {
 		return refuse(ReasonInvalid, "a member needs an id of 16 random bytes")
 	case len(c.ClientID) > clientIDBytesMax:
 		return refuse(ReasonInvalid, "client id of %d bytes: at most %d", len(c.ClientID), clientIDBytesMax)
+	case len(c.InstanceID) > instanceBytesMax || !printable(c.InstanceID):
+		return refuse(ReasonInvalid, "instance id %.20q...: want at most %d bytes of printable UTF-8", c.InstanceID, instanceBytesMax)
 	case c.SessionMs < SessionMsMin || c.SessionMs > SessionMsMax:
 		return refuse(ReasonInvalid, "session timeout of %d ms: want %d to %d", c.SessionMs, SessionMsMin, SessionMsMax)
 	case c.PollMs < PollMsMin || c.PollMs > PollMsMax:
@@ -158,13 +171,15 @@ func (s *State) join(index uint64, c *Join) *Result {
 		m = g.Member(c.Member)
 	}
 	switch {
-	case m == nil && c.Resume:
-		return unknownMember(c.Group, c.Member)
+	case m == nil && c.Resume, m == nil && g != nil && g.fenced(c.Member) != nil:
+		return s.unknownMember(c.Group, c.Member)
+	case m != nil && m.InstanceID != c.InstanceID:
+		return refuse(ReasonInvalid, "a membership keeps its instance id: this one's is %q", m.InstanceID)
 	case g == nil && len(s.groups) >= GroupsMax:
 		return refuse(ReasonLimit, "%d groups: delete some with broker group delete", len(s.groups))
 	case g == nil:
 		g = &Group{Name: c.Group, Offsets: map[TP]Offset{}}
-	case m == nil && len(g.Members) >= MembersMax:
+	case m == nil && len(g.Members) >= MembersMax && g.static(c.InstanceID) < 0:
 		return refuse(ReasonLimit, "group %q has %d members: no more are possible", c.Group, len(g.Members))
 	}
 	if x := g.addTopics(c.Topics, false); x != nil {
@@ -180,15 +195,38 @@ func (s *State) join(index uint64, c *Join) *Result {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
+	if m == nil {
+		m = g.succeed(c.InstanceID, c.Member)
+	}
 	changed := m == nil || !slices.Equal(m.Topics, names)
 	if m == nil {
-		m = &Member{ID: c.Member, Instance: index}
-		i, _ := g.find(c.Member)
+		m = &Member{ID: c.Member}
+	}
+	if i, ok := g.find(c.Member); !ok {
+		m.Instance = index
 		g.Members = slices.Insert(g.Members, i, m)
 	}
+	m.InstanceID = c.InstanceID
 	m.ClientID, m.SessionMs, m.PollMs, m.Topics = c.ClientID, c.SessionMs, c.PollMs, names
 	g.settle(changed)
 	return &Result{Generation: g.Generation}
+}
+
+// succeed takes the static member with this instance id out of the group and makes who comes after it, nil if there is none. The
+// successor has what its predecessor might work on, since a generation of its own; what was withdrawn from that one is free.
+func (g *Group) succeed(instance string, id ID) *Member {
+	i := g.static(instance)
+	if i < 0 {
+		return nil
+	}
+	old := g.Members[i]
+	g.Members = slices.Delete(g.Members, i, i+1)
+	m := &Member{ID: id, Topics: old.Topics, Target: old.Target, Held: old.told(), Fenced: append(old.Fenced, old.ID)}
+	m.Fenced = m.Fenced[max(len(m.Fenced)-fencedKept, 0):]
+	for i := range m.Held {
+		m.Held[i].Since = g.Generation + 1
+	}
+	return m
 }
 
 // addTopics notes topics that the group does not know; with replace also what changed of those that it knows. Nothing is noted if
@@ -229,7 +267,7 @@ func (g *Group) addTopics(list []Topic, replace bool) *Result {
 func (s *State) acknowledge(c *Acknowledge) *Result {
 	g := s.Group(c.Group)
 	if g == nil || g.Member(c.Member) == nil {
-		return unknownMember(c.Group, c.Member)
+		return s.unknownMember(c.Group, c.Member)
 	}
 	m := g.Member(c.Member)
 	if c.Generation > m.Generation {
@@ -267,7 +305,7 @@ func (s *State) drop(appendTime int64, name string, which func(*Member) bool) *R
 func (s *State) commit(appendTime int64, c *Commit) *Result {
 	g := s.Group(c.Group)
 	if g == nil || g.Member(c.Member) == nil {
-		return unknownMember(c.Group, c.Member)
+		return s.unknownMember(c.Group, c.Member)
 	}
 	m := g.Member(c.Member)
 	for i := range c.Offsets {

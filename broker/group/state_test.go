@@ -181,6 +181,104 @@ func TestHandOverAfterEnd(t *testing.T) {
 	}
 }
 
+func (b *bench) joinStatic(member byte, instance string) Result {
+	b.t.Helper()
+	return b.apply((&Join{Group: "g", Member: id(member), SessionMs: 10_000, PollMs: 60_000, Topics: []Topic{topicT}, InstanceID: instance}).Encode())
+}
+
+// Who joins with the instance id of a member takes its place: the same partitions, nobody else is told anything, and the one before is
+// fenced, by name, whatever it tries.
+func TestStaticMemberTakesItsPlace(t *testing.T) {
+	b := newBench(t)
+	b.joinStatic(1, "left")
+	b.join(2)
+	b.settle()
+	b.want("the static one", b.told(1), "t/0 t/1 ")
+	g := b.s.Group("g")
+	old, others := g.Member(id(1)).Generation, g.Member(id(2)).Generation
+	if x := b.commit(1, old, 0, 5); x.Reason != ReasonNone {
+		t.Fatal(x)
+	}
+	b.joinStatic(3, "left")
+	b.want("its successor", b.told(3), "t/0 t/1 ")
+	if len(g.Members) != 2 || g.Member(id(2)).Generation != others {
+		t.Errorf("%d members, and the other one was told generation %d after %d", len(g.Members), g.Member(id(2)).Generation, others)
+	}
+	b.refused(b.commit(1, old, 0, 9), ReasonFencedInstance)
+	b.refused(b.apply((&Acknowledge{Group: "g", Member: id(1), Generation: old}).Encode()), ReasonFencedInstance)
+	b.refused(b.apply((&Join{Group: "g", Member: id(1), SessionMs: 10_000, PollMs: 60_000, Resume: true, Topics: []Topic{topicT}, InstanceID: "left"}).Encode()), ReasonFencedInstance)
+	b.refused(b.joinStatic(1, "left"), ReasonFencedInstance)
+	b.apply((&Leave{Group: "g", Member: id(1)}).Encode())
+	b.want("after its predecessor left", b.told(3), "t/0 t/1 ")
+	if o := g.Offsets[TP{"t", 0}].Offset; o != 5 {
+		t.Errorf("committed %d, want what the predecessor committed before: 5", o)
+	}
+	if x := b.commit(3, g.Member(id(3)).Generation, 0, 6); x.Reason != ReasonNone {
+		t.Errorf("a commit of the successor: %v", x)
+	}
+	b.refused(b.apply((&Join{Group: "g", Member: id(3), SessionMs: 10_000, PollMs: 60_000, Topics: []Topic{topicT}, InstanceID: "right"}).Encode()), ReasonInvalid)
+}
+
+// What was withdrawn from a static member and not given up yet is free when it is replaced; a full group still lets it be replaced.
+func TestStaticMemberGivesUpWhatWasWithdrawn(t *testing.T) {
+	b := newBench(t)
+	b.joinStatic(1, "left")
+	b.ack(1)
+	b.join(2)
+	b.want("before", b.told(2), "")
+	b.joinStatic(3, "left")
+	b.want("the other one", b.told(2), "t/2 t/3 ")
+	b.want("the successor", b.told(3), "t/0 t/1 ")
+
+	full := newBench(t)
+	full.joinStatic(1, "left")
+	g := full.s.Group("g")
+	for i := range MembersMax - 1 {
+		g.Members = append(g.Members, &Member{ID: ID{255, byte(i >> 8), byte(i)}})
+	}
+	full.refused(full.joinStatic(2, "right"), ReasonLimit)
+	if x := full.joinStatic(3, "left"); x.Reason != ReasonNone {
+		t.Error(x)
+	}
+}
+
+// A snapshot of before static members is read.
+func TestSnapshotVersion1(t *testing.T) {
+	b := newBench(t)
+	b.join(1)
+	old := &writer{}
+	old.U8(1)
+	old.Count(1)
+	g, m := b.s.groups[0], b.s.groups[0].Members[0]
+	old.Str(g.Name)
+	old.I64(g.Generation)
+	old.I64(g.EmptySince)
+	old.topics(g.Topics)
+	old.Count(1)
+	old.ID(m.ID)
+	old.U64(m.Instance)
+	old.Str(m.ClientID)
+	old.Count(1)
+	old.Str("t")
+	old.U32(m.SessionMs)
+	old.U32(m.PollMs)
+	old.I64(m.Generation)
+	old.I64(m.Acked)
+	old.grants(m.Held)
+	old.Count(len(m.Target))
+	for _, tp := range m.Target {
+		old.tp(tp)
+	}
+	old.grants(m.Told)
+	old.U32(uint32(m.Waiting))
+	old.Count(0)
+	old.Count(0)
+	s := NewState()
+	if err := s.Restore(old.Data()); err != nil || s.words() != b.s.words() {
+		t.Fatalf("%v\n%s\n%s", err, s.words(), b.s.words())
+	}
+}
+
 // Commits are fenced by what their member holds and since when; those of a member that is giving a partition up still count.
 func TestCommitFencing(t *testing.T) {
 	b := newBench(t)
@@ -422,7 +520,13 @@ func randomCommand(rng *rand.Rand, s *State) []byte {
 		if rng.IntN(2) == 0 {
 			list = append(list, Topic{Name: "u", ID: id(201), Partitions: 3})
 		}
-		return (&Join{Group: "g", Member: member, SessionMs: 10_000, PollMs: 10_000, Resume: rng.IntN(3) == 0, Topics: list}).Encode()
+		c := Join{Group: "g", Member: member, SessionMs: 10_000, PollMs: 10_000, Resume: rng.IntN(3) == 0, Topics: list}
+		if m != nil {
+			c.InstanceID = m.InstanceID
+		} else if n := rng.IntN(4); n < 2 {
+			c.InstanceID = fmt.Sprint("i", n)
+		}
+		return c.Encode()
 	case 3:
 		return (&Leave{Group: "g", Member: member}).Encode()
 	case 4:

@@ -20,6 +20,8 @@ const (
 	OffsetsMax       = 500_000 // committed, per partition of the internal topic
 	NameBytesMax     = 249
 	clientIDBytesMax = 255
+	instanceBytesMax = 249
+	fencedKept       = 4 // ids per member that had its instance id before
 	SessionMsMin     = 1_000
 	SessionMsMax     = 30 * 60_000
 	PollMsMin        = 1_000
@@ -55,12 +57,16 @@ type Grant struct {
 
 // Member is a member of a group.
 type Member struct {
-	ID        ID
-	Instance  uint64 // index of the entry that made it a member
-	ClientID  string
-	Topics    []string // subscribed, sorted
-	SessionMs uint32
-	PollMs    uint32
+	ID       ID
+	Instance uint64 // index of the entry that made it a member
+	ClientID string
+	// InstanceID, if it is not empty, makes the member static (Kafka's group.instance.id, KIP-345): who joins with the same one takes its
+	// place with all that it may work on, and the membership that had it before is fenced.
+	InstanceID string
+	Fenced     []ID     // memberships that had InstanceID before, the newest last
+	Topics     []string // subscribed, sorted
+	SessionMs  uint32
+	PollMs     uint32
 	// Generation is the group's when Told or Waiting changed last; Acked is the last one that the member acknowledged.
 	Generation, Acked int64
 	Held              []Grant // by TP
@@ -144,12 +150,28 @@ func (g *Group) Member(id ID) *Member {
 	return nil
 }
 
+// static is the index of the member with this instance id, -1 if there is none.
+func (g *Group) static(instance string) int {
+	if instance == "" {
+		return -1
+	}
+	return slices.IndexFunc(g.Members, func(m *Member) bool { return m.InstanceID == instance })
+}
+
+// fenced is the static member that took the place of a membership, nil if none did.
+func (g *Group) fenced(id ID) *Member {
+	if i := slices.IndexFunc(g.Members, func(m *Member) bool { return slices.Contains(m.Fenced, id) }); i >= 0 {
+		return g.Members[i]
+	}
+	return nil
+}
+
 func (g *Group) clone() *Group {
 	c := *g
 	c.Members = make([]*Member, len(g.Members))
 	for i, m := range g.Members {
 		k := *m
-		k.Topics, k.Held, k.Target, k.Told = slices.Clone(m.Topics), slices.Clone(m.Held), slices.Clone(m.Target), slices.Clone(m.Told)
+		k.Fenced, k.Topics, k.Held, k.Target, k.Told = slices.Clone(m.Fenced), slices.Clone(m.Topics), slices.Clone(m.Held), slices.Clone(m.Target), slices.Clone(m.Told)
 		c.Members[i] = &k
 	}
 	c.Topics = slices.Clone(g.Topics)
@@ -170,12 +192,15 @@ func CheckName(name string) error {
 	case !utf8.ValidString(name):
 		return fmt.Errorf("group name %q is not UTF-8", name)
 	}
-	for _, r := range name {
-		if !unicode.IsPrint(r) {
-			return fmt.Errorf("group name %q has a character that can't be printed", name)
-		}
+	if !printable(name) {
+		return fmt.Errorf("group name %q has a character that can't be printed", name)
 	}
 	return nil
+}
+
+// printable reports whether s is UTF-8 that a terminal can show.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // PartitionOf is the partition of the internal topic that keeps a group: FNV-1a of its name.
@@ -194,6 +219,7 @@ type Reason string
 const (
 	ReasonNone            Reason = ""
 	ReasonUnknownMember   Reason = "UNKNOWN_MEMBER"
+	ReasonFencedInstance  Reason = "FENCED_INSTANCE_ID"
 	ReasonStaleGeneration Reason = "STALE_GENERATION"
 	ReasonGroupNotFound   Reason = "GROUP_NOT_FOUND"
 	ReasonGroupNotEmpty   Reason = "GROUP_NOT_EMPTY"

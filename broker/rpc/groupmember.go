@@ -134,7 +134,7 @@ func (s *GroupMember) join(now int64, m *pb.Membership, eff *Effects) {
 		return
 	}
 	s.group, s.name, s.member, s.joining = p.Group, m.GetGroup(), group.ID(m.GetMemberId()), true
-	c := group.Join{RequestID: s.env.Random(), Group: s.name, Member: s.member, ClientID: m.GetClientId(), SessionMs: m.GetSessionTimeoutMs(), PollMs: m.GetPollTimeoutMs(), Resume: m.GetResume()}
+	c := group.Join{RequestID: s.env.Random(), Group: s.name, Member: s.member, ClientID: m.GetClientId(), SessionMs: m.GetSessionTimeoutMs(), PollMs: m.GetPollTimeoutMs(), Resume: m.GetResume(), InstanceID: m.GetInstanceId()}
 	v := s.env.Dir.View()
 	for _, name := range m.GetTopics() {
 		t := group.Topic{Name: name} // without partitions if it is not known here yet: the coordinator looks again
@@ -193,6 +193,8 @@ func (s *GroupMember) told(r *partition.Reply, a memberAsk, eff *Effects) {
 	}
 	x, _ := r.Answer.(*group.Assignment)
 	switch {
+	case x != nil && x.FencedBy != "":
+		s.end(&partition.Error{Reason: partition.Reason(group.ReasonFencedInstance), Message: group.FencedMessage(s.name, x.FencedBy)}, eff)
 	case x == nil || !x.Known:
 		s.end(&partition.Error{Reason: partition.Reason(group.ReasonUnknownMember),
 			Message: fmt.Sprintf("this member is not in group %q any more: it was not heard for its session timeout, or held a withdrawn partition back; join again", s.name)}, eff)

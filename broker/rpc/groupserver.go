@@ -2,6 +2,9 @@ package rpc
 
 import (
 	"context"
+	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	pb "lograft/api/lograft/v1"
 )
@@ -24,6 +27,22 @@ func (s *Server) ListGroups(ctx context.Context, in *pb.ListGroupsRequest) (*pb.
 // DescribeGroup implements lograft.v1.
 func (s *Server) DescribeGroup(ctx context.Context, in *pb.DescribeGroupRequest) (*pb.DescribeGroupResponse, error) {
 	return unary[*pb.DescribeGroupResponse](ctx, s, NewDescribeGroup(s.envOf(ctx)), in)
+}
+
+// MeasureGroups looks at how far groups have read: what this broker measures of them. It takes at most until ctx ends.
+func (s *Server) MeasureGroups(ctx context.Context, patience time.Duration) (groups []*pb.DescribeGroupResponse, leftOut int) {
+	session := NewMeasureGroups(s.envOf(ctx), s.host.Now()+int64(patience))
+	r := s.newRunner(session)
+	defer r.close()
+	r.receive(&Event{Message: &pb.ListGroupsRequest{}})
+	err := r.run(ctx, func(m proto.Message) error {
+		groups = append(groups, m.(*pb.DescribeGroupResponse))
+		return nil
+	})
+	if err != nil {
+		return nil, 0
+	}
+	return groups, session.LeftOut
 }
 
 // SeekGroup implements lograft.v1.

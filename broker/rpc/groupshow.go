@@ -110,21 +110,15 @@ func (s *ListGroups) take(r *partition.Reply, eff *Effects) {
 // what is not read.
 type DescribeGroup struct {
 	groupsKnown
-	name    string
-	asking  uint64 // token of the query
-	out     *pb.DescribeGroupResponse
-	waiting map[uint64]lagAsk // by token
-}
-
-// lagAsk is one of the two questions about a partition of the group.
-type lagAsk struct {
-	lag *pb.GroupLag
-	age bool // the second
+	name   string
+	asking uint64 // token of the query
+	out    *pb.DescribeGroupResponse
+	meter  lagMeter
 }
 
 // NewDescribeGroup begins a call; its one message is a *pb.DescribeGroupRequest.
 func NewDescribeGroup(env *Env) *DescribeGroup {
-	return &DescribeGroup{groupsKnown: groupsKnown{call: call{env: env}}, waiting: map[uint64]lagAsk{}}
+	return &DescribeGroup{groupsKnown: groupsKnown{call: call{env: env}}, meter: lagMeter{waiting: map[uint64]lagAsk{}}}
 }
 
 // Step implements Session.
@@ -141,9 +135,9 @@ func (s *DescribeGroup) Step(now int64, ev *Event, eff *Effects) {
 	case s.out == nil:
 		s.describe(ev.Reply, eff)
 	default:
-		s.measure(ev.Reply, eff)
+		s.meter.take(&s.call, ev.Reply, eff)
 	}
-	if len(s.waiting) == 0 && !eff.Done {
+	if len(s.meter.waiting) == 0 && !eff.Done {
 		eff.Send = append(eff.Send, s.out)
 		eff.Done = true
 	}
@@ -182,9 +176,10 @@ func (s *DescribeGroup) describe(r *partition.Reply, eff *Effects) {
 	p, _ := groupPartition(s.env.Dir, s.name)
 	s.out = &pb.DescribeGroupResponse{Name: g.Name, State: g.State(), Generation: g.Generation}
 	s.out.Coordinator, _, _ = s.env.Dir.Leader(p.Group)
+	s.meter.until = s.until
 	holder := map[group.TP][]byte{}
 	for _, m := range g.Members {
-		x := &pb.GroupMember{MemberId: m.ID[:], ClientId: m.ClientID, Generation: m.Generation, Acknowledged: m.Acked, Topics: m.Topics, Waiting: int32(m.Waiting)}
+		x := &pb.GroupMember{MemberId: m.ID[:], ClientId: m.ClientID, InstanceId: m.InstanceID, Generation: m.Generation, Acknowledged: m.Acked, Topics: m.Topics, Waiting: int32(m.Waiting)}
 		for _, h := range m.Held {
 			t, _ := g.Topic(h.Topic)
 			x.Partitions = append(x.Partitions, &pb.GroupPartition{Topic: h.Topic, TopicId: t.ID[:], Partition: h.Partition})
@@ -195,56 +190,13 @@ func (s *DescribeGroup) describe(r *partition.Reply, eff *Effects) {
 	for i := range g.Topics {
 		t := &g.Topics[i]
 		for n := range t.Partitions {
-			s.askEnd(g, t, n, holder, eff)
+			tp := group.TP{Topic: t.Name, Partition: n}
+			lag := &pb.GroupLag{Topic: t.Name, TopicId: t.ID[:], Partition: n, Committed: -1, MemberId: holder[tp]}
+			if o, ok := g.Offsets[tp]; ok {
+				lag.Committed, lag.CommittedAt = o.Offset, o.At
+			}
+			s.out.Partitions = append(s.out.Partitions, lag)
+			s.meter.ask(&s.call, lag, eff)
 		}
-	}
-}
-
-func (s *DescribeGroup) askEnd(g *group.Group, t *group.Topic, number int32, holder map[group.TP][]byte, eff *Effects) {
-	tp := group.TP{Topic: t.Name, Partition: number}
-	lag := &pb.GroupLag{Topic: t.Name, TopicId: t.ID[:], Partition: number, Committed: -1, End: -1, Lag: -1, LagMs: -1, MemberId: holder[tp]}
-	if o, ok := g.Offsets[tp]; ok {
-		lag.Committed, lag.CommittedAt = o.Offset, o.At
-	}
-	s.out.Partitions = append(s.out.Partitions, lag)
-	_, p, err := locate(s.env.Dir, &pb.PartitionRef{TopicId: t.ID[:], Partition: number})
-	if err == nil && !hosts(p, s.env.Dir.NodeID()) {
-		err = elsewhere(p)
-	}
-	if err != nil {
-		lag.Problem = err.Message
-		return
-	}
-	s.waiting[s.ask(eff, partition.Request{Group: p.Group, Op: partition.OpListOffset, Which: partition.LatestOffset, Deadline: s.until})] = lagAsk{lag: lag}
-}
-
-// measure takes an answer about one partition.
-func (s *DescribeGroup) measure(r *partition.Reply, eff *Effects) {
-	a, ok := s.waiting[r.Token]
-	if !ok {
-		return
-	}
-	delete(s.waiting, r.Token)
-	lag := a.lag
-	switch {
-	case r.Err != nil:
-		lag.Problem = r.Err.Message
-	case a.age:
-		if r.AppendTime > 0 {
-			lag.LagMs = max(s.env.Wall()-r.AppendTime, 1) // there is something to read
-		}
-	default:
-		lag.LogStart, lag.End = r.LogStart, r.BaseOffset
-		from := max(lag.Committed, lag.LogStart)
-		if lag.Lag = max(lag.End-from, 0); lag.Lag == 0 {
-			lag.LagMs = 0
-			return
-		}
-		_, p, err := locate(s.env.Dir, &pb.PartitionRef{TopicId: lag.GetTopicId(), Partition: lag.GetPartition()})
-		if err != nil {
-			lag.Problem = err.Message
-			return
-		}
-		s.waiting[s.ask(eff, partition.Request{Group: p.Group, Op: partition.OpFetch, Offset: from, MaxBytes: 1, Consistency: partition.Committed, Deadline: s.until})] = lagAsk{lag: lag, age: true}
 	}
 }

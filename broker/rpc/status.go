@@ -43,6 +43,7 @@ var codeOf = map[partition.Reason]codes.Code{
 	partition.Reason(cluster.ReasonLimit):          codes.ResourceExhausted,
 	partition.Reason(cluster.ReasonWrongDirectory): codes.FailedPrecondition,
 	partition.Reason(group.ReasonUnknownMember):    codes.FailedPrecondition,
+	partition.Reason(group.ReasonFencedInstance):   codes.FailedPrecondition,
 	partition.Reason(group.ReasonStaleGeneration):  codes.Aborted,
 	partition.Reason(group.ReasonGroupNotFound):    codes.NotFound,
 	partition.Reason(group.ReasonGroupNotEmpty):    codes.FailedPrecondition,

@@ -16,12 +16,13 @@ import (
 // Member is a program that reads as a member of a group: the real client's core, its streams as queues. It can be paused (SIGSTOP),
 // cut off from every broker, and killed.
 type Member struct {
-	w       *World
-	name    string
-	core    *core.GroupConsumer
-	fetches map[string]*stream
-	members map[uint64]*stream
-	timerAt int64
+	w        *World
+	name     string
+	instance string
+	core     *core.GroupConsumer
+	fetches  map[string]*stream
+	members  map[uint64]*stream
+	timerAt  int64
 
 	dead   bool
 	paused bool
@@ -41,7 +42,7 @@ type Member struct {
 func (w *World) newMember(name string, o core.GroupOptions) *Member {
 	o.ClientID, o.AutoMark = name, true
 	o.Consumer.Rand = rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64()))
-	m := &Member{w: w, name: name, core: core.NewGroupConsumer(o), fetches: map[string]*stream{}, members: map[uint64]*stream{}}
+	m := &Member{w: w, name: name, instance: o.InstanceID, core: core.NewGroupConsumer(o), fetches: map[string]*stream{}, members: map[uint64]*stream{}}
 	m.step(&core.GroupEvent{Begin: true})
 	m.step(&core.GroupEvent{Poll: true})
 	return m

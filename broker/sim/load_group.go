@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -18,6 +19,7 @@ const groupName = "workers"
 type groupLoad struct {
 	r       *Run
 	members []*Member
+	zombies []*Member // whose instance id another member has now
 	born    int
 	stopped bool
 
@@ -52,15 +54,23 @@ const (
 func (l *groupLoad) Start(r *Run) {
 	l.r = r
 	for range 1 + r.rng.IntN(3) {
-		l.join()
+		l.join(l.instance())
 	}
 	l.churn()
 	l.watch()
 }
 
-func (l *groupLoad) join() {
+// instance is a new instance id, or none: half of the members are static.
+func (l *groupLoad) instance() string {
+	if l.r.percent(50) {
+		return fmt.Sprintf("i%d", l.born+1)
+	}
+	return ""
+}
+
+func (l *groupLoad) join(instance string) {
 	l.born++
-	m := l.r.newMember(fmt.Sprintf("m%d", l.born), core.GroupOptions{Group: groupName, Topics: []string{topicName}, SessionNs: groupSession, PollNs: groupPoll, CommitNs: 500e6,
+	m := l.r.newMember(fmt.Sprintf("m%d", l.born), core.GroupOptions{Group: groupName, Topics: []string{topicName}, InstanceID: instance, SessionNs: groupSession, PollNs: groupPoll, CommitNs: 500e6,
 		Consumer: core.ConsumerOptions{FetchBytes: 4096, BufferBytes: 16 << 10, WaitNs: 2e9, TimeoutNs: 3600e9}})
 	m.took = func(p int32, offset int64, value string) { l.took(m, p, offset, value) }
 	m.told = l.told
@@ -77,10 +87,13 @@ func (l *groupLoad) churn() {
 	switch r.rng.IntN(8) {
 	case 0, 1:
 		if len(l.members) < membersMax {
-			l.join()
+			l.join(l.instance())
 		}
 	case 2:
 		l.end(m, m.Kill)
+		if m.instance != "" && r.percent(70) { // started again at once
+			l.join(m.instance)
+		}
 	case 3:
 		l.end(m, func() {
 			m.Resume()
@@ -88,7 +101,11 @@ func (l *groupLoad) churn() {
 			m.event(&core.GroupEvent{Leave: true})
 		})
 	case 4, 5:
-		if m.Pause(); r.percent(50) { // shorter than a session, or longer
+		if m.Pause(); m.instance != "" && r.percent(40) { // started a second time: the first one is fenced when it goes on
+			l.end(m, func() { l.zombies = append(l.zombies, m) })
+			l.join(m.instance)
+		}
+		if r.percent(50) { // shorter than a session, or longer
 			r.After(r.between(100e6, groupSession), m.Resume)
 		} else {
 			r.After(r.between(groupSession, 4*groupSession), m.Resume)
@@ -103,7 +120,7 @@ func (l *groupLoad) churn() {
 // end takes a member out; there is always another one.
 func (l *groupLoad) end(m *Member, how func()) {
 	if len(l.members) == 1 {
-		l.join()
+		l.join(l.instance())
 	}
 	how()
 	l.deaths++
@@ -182,6 +199,9 @@ func (l *groupLoad) described(g *pb.DescribeGroupResponse, floor map[int32]int64
 // Stop implements Load: the members stay and have to read to the end.
 func (l *groupLoad) Stop() {
 	l.stopped = true
+	for _, m := range l.zombies { // one whose successor was expired may be a member again
+		m.Kill()
+	}
 	for _, m := range l.members {
 		m.Mend()
 		m.Resume()
@@ -190,7 +210,13 @@ func (l *groupLoad) Stop() {
 
 // Waiting implements Load: every record must be committed, and the group must be at rest.
 func (l *groupLoad) Waiting() string {
-	for _, m := range l.members {
+	for _, m := range slices.Clone(l.members) {
+		if m.Err != nil && m.Err.Reason == core.ReasonFencedInstance && slices.ContainsFunc(l.zombies, func(z *Member) bool { return z.instance == m.instance }) {
+			// Its predecessor went on, found it expired, and joined after it: of two that run, the last one that joins counts.
+			l.end(m, m.Kill)
+			l.join(m.instance)
+			return "a member was fenced and is started again"
+		}
 		if m.Err != nil {
 			return fmt.Sprintf("member %s ended: %v", m.name, m.Err)
 		}

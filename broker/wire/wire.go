@@ -131,6 +131,9 @@ func (r *Reader) Count(elementBytes int) int {
 	return n
 }
 
+// Left is how many bytes are not read yet: more than none before a field that may be missing says that it is there.
+func (r *Reader) Left() int { return len(r.b) }
+
 // Err is the first error so far.
 func (r *Reader) Err() error { return r.err }
 

@@ -11,12 +11,15 @@ import (
 
 // GroupOptions of a GroupConsumer. Zero values take the defaults named.
 type GroupOptions struct {
-	Group     string
-	Topics    []string
-	ClientID  string // for people
-	SessionNs int64  // a member that is not heard for so long is expired, 10 s
-	PollNs    int64  // a program that does not poll for so long leaves the group, 5 min
-	CommitNs  int64  // how often what is marked is committed, 1 s
+	Group    string
+	Topics   []string
+	ClientID string // for people
+	// InstanceID, if it is not empty, makes the member static: it does not leave when it is closed, and who joins with the same id within
+	// the session goes on with its partitions. Who had it before is fenced: its consumer fails with ReasonFencedInstance.
+	InstanceID string
+	SessionNs  int64 // a member that is not heard for so long is expired, 10 s
+	PollNs     int64 // a program that does not poll for so long leaves the group, 5 min
+	CommitNs   int64 // how often what is marked is committed, 1 s
 	// NoCommit commits nothing: Mark has no effect.
 	NoCommit bool
 	// AutoMark marks what was delivered when the program polls again.
@@ -40,6 +43,7 @@ const (
 // Reasons of groups that a client must know.
 const (
 	ReasonUnknownMember     = "UNKNOWN_MEMBER"
+	ReasonFencedInstance    = "FENCED_INSTANCE_ID"
 	ReasonStaleGeneration   = "STALE_GENERATION"
 	ReasonGroupNotFound     = "GROUP_NOT_FOUND"
 	ReasonGroupNotEmpty     = "GROUP_NOT_EMPTY"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	pb "lograft/api/lograft/v1"
@@ -129,6 +130,9 @@ func (d *desk) take() string {
 		switch x := m.GetMessage().(type) {
 		case *pb.JoinRequest_Member:
 			out += fmt.Sprintf("join resume=%t; ", x.Member.GetResume())
+			if i := x.Member.GetInstanceId(); i != "" {
+				out = strings.TrimSuffix(out, "; ") + " as " + i + "; "
+			}
 		case *pb.JoinRequest_Acknowledgement:
 			out += fmt.Sprintf("ack %d:", x.Acknowledgement.GetGeneration())
 			for _, p := range x.Acknowledgement.GetOwned() {
@@ -378,4 +382,33 @@ func TestGroupCommitAgain(t *testing.T) {
 	d.said = nil
 	d.hear(&pb.JoinResponse{Message: &pb.JoinResponse_Committed{Committed: &pb.OffsetCommitted{CorrelationId: last.GetCorrelationId(), Error: &pb.Error{Reason: ReasonStaleGeneration}}}})
 	d.want("a stale commit of a withdrawn partition", "ack 2:; ")
+}
+
+// A static member that is closed commits and does not leave; one whose place was taken fails and does not come back.
+func TestGroupStaticMember(t *testing.T) {
+	d := newDesk(t, GroupOptions{InstanceID: "left", AutoMark: true})
+	d.want("joining", "join resume=false as left; ")
+	d.assign(1, 0, "0:1:0")
+	d.want("acknowledges", "ack 1: 0; ")
+	d.step(&GroupEvent{Poll: true})
+	d.records(0, 3)
+	d.step(&GroupEvent{Poll: true}) // done with those
+	d.step(&GroupEvent{Leave: true})
+	d.pass(100, true)
+	d.want("closing", "commit 1: 0=3; ")
+	d.pass(100, true)
+	if d.want("closed", ""); !d.left {
+		t.Error("what was done is committed, and it is not over")
+	}
+
+	d = newDesk(t, GroupOptions{InstanceID: "left"})
+	d.assign(1, 0, "0:1:0")
+	d.take()
+	d.step(&GroupEvent{Poll: true})
+	d.hear(&pb.JoinResponse{Message: &pb.JoinResponse_Error{Error: &pb.Error{Reason: ReasonFencedInstance, Message: "another"}}})
+	if len(d.got) != 1 || d.got[0].Err == nil || d.got[0].Err.Reason != ReasonFencedInstance {
+		t.Fatalf("the program was given %+v", d.got)
+	}
+	d.pass(20_000, true)
+	d.want("fenced", "")
 }

@@ -147,7 +147,7 @@ func (g *GroupConsumer) driveStream(now int64, eff *GroupEffects) {
 		}
 		eff.Open = &StreamOpen{Stream: m.stream, Address: m.address}
 		g.say(eff, &pb.JoinRequest{Message: &pb.JoinRequest_Member{Member: &pb.Membership{Group: g.opts.Group, MemberId: slices.Clone(m.id[:]), ClientId: g.opts.ClientID, Topics: g.opts.Topics,
-			SessionTimeoutMs: uint32(g.opts.SessionNs / 1e6), PollTimeoutMs: uint32(g.opts.PollNs / 1e6), Resume: m.inside}}})
+			SessionTimeoutMs: uint32(g.opts.SessionNs / 1e6), PollTimeoutMs: uint32(g.opts.PollNs / 1e6), Resume: m.inside, InstanceId: g.opts.InstanceID}}})
 	}
 	switch {
 	case !m.joined && now >= m.lateAt, m.unanswered > 0 && now-m.unanswered >= g.silent():
@@ -271,6 +271,13 @@ func (g *GroupConsumer) driveLeave(now int64, eff *GroupEffects) {
 			eff.Commits = append(eff.Commits, CommitDone{Number: n, Err: &Error{Reason: ReasonUnavailable, Message: "the group's coordinator did not answer in time: what was committed last counts"}})
 		}
 		g.commit.waiters = nil
+		return
+	case g.opts.InstanceID != "" && !g.dirty(): // it stays a member until its session is over, or it is here again
+		if len(g.commit.waiters) > 0 {
+			at(&eff.ConsumerEffects, now+1) // they are answered first
+			break
+		}
+		g.left, eff.Left, eff.Close = true, true, m.stream
 		return
 	case m.joined && !g.dirty() && m.departing != m.stream:
 		m.departing = m.stream

@@ -268,6 +268,7 @@ type Membership struct {
 	SessionTimeoutMs uint32                 `protobuf:"varint,5,opt,name=session_timeout_ms,json=sessionTimeoutMs,proto3" json:"session_timeout_ms,omitempty"` // a member that is not heard for so long is expired
 	PollTimeoutMs    uint32                 `protobuf:"varint,6,opt,name=poll_timeout_ms,json=pollTimeoutMs,proto3" json:"poll_timeout_ms,omitempty"`          // a member that holds back withdrawn partitions for so long is expired
 	Resume           bool                   `protobuf:"varint,7,opt,name=resume,proto3" json:"resume,omitempty"`                                               // the member exists; if it does not any more: UNKNOWN_MEMBER
+	InstanceId       string                 `protobuf:"bytes,8,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`                      // not empty: a static member takes the place of the one that has it, which is fenced: FENCED_INSTANCE_ID
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -349,6 +350,13 @@ func (x *Membership) GetResume() bool {
 		return x.Resume
 	}
 	return false
+}
+
+func (x *Membership) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
 }
 
 // Heartbeat says that the member is alive; answered with its number.
@@ -1297,6 +1305,7 @@ type GroupMember struct {
 	Partitions    []*GroupPartition      `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`      // that it holds
 	Topics        []string               `protobuf:"bytes,6,rep,name=topics,proto3" json:"topics,omitempty"`              // subscribed
 	Waiting       int32                  `protobuf:"varint,7,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	InstanceId    string                 `protobuf:"bytes,8,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"` // static members
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1378,6 +1387,13 @@ func (x *GroupMember) GetWaiting() int32 {
 		return x.Waiting
 	}
 	return 0
+}
+
+func (x *GroupMember) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
 }
 
 // GroupLag is a partition of a group's topics: how far it is read.
@@ -1707,7 +1723,7 @@ const file_lograft_v1_group_proto_rawDesc = "" +
 	"\x0facknowledgement\x18\x03 \x01(\v2\x1b.lograft.v1.AcknowledgementH\x00R\x0facknowledgement\x122\n" +
 	"\x06commit\x18\x04 \x01(\v2\x18.lograft.v1.OffsetCommitH\x00R\x06commit\x125\n" +
 	"\tdeparture\x18\x05 \x01(\v2\x15.lograft.v1.DepartureH\x00R\tdepartureB\t\n" +
-	"\amessage\"\xe2\x01\n" +
+	"\amessage\"\x83\x02\n" +
 	"\n" +
 	"Membership\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1b\n" +
@@ -1716,7 +1732,9 @@ const file_lograft_v1_group_proto_rawDesc = "" +
 	"\x06topics\x18\x04 \x03(\tR\x06topics\x12,\n" +
 	"\x12session_timeout_ms\x18\x05 \x01(\rR\x10sessionTimeoutMs\x12&\n" +
 	"\x0fpoll_timeout_ms\x18\x06 \x01(\rR\rpollTimeoutMs\x12\x16\n" +
-	"\x06resume\x18\a \x01(\bR\x06resume\"#\n" +
+	"\x06resume\x18\a \x01(\bR\x06resume\x12\x1f\n" +
+	"\vinstance_id\x18\b \x01(\tR\n" +
+	"instanceId\"#\n" +
 	"\tHeartbeat\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\"c\n" +
 	"\x0fAcknowledgement\x12\x1e\n" +
@@ -1791,7 +1809,7 @@ const file_lograft_v1_group_proto_rawDesc = "" +
 	"\amembers\x18\x05 \x03(\v2\x17.lograft.v1.GroupMemberR\amembers\x124\n" +
 	"\n" +
 	"partitions\x18\x06 \x03(\v2\x14.lograft.v1.GroupLagR\n" +
-	"partitions\"\xf9\x01\n" +
+	"partitions\"\x9a\x02\n" +
 	"\vGroupMember\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\fR\bmemberId\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x1e\n" +
@@ -1803,7 +1821,9 @@ const file_lograft_v1_group_proto_rawDesc = "" +
 	"partitions\x18\x05 \x03(\v2\x1a.lograft.v1.GroupPartitionR\n" +
 	"partitions\x12\x16\n" +
 	"\x06topics\x18\x06 \x03(\tR\x06topics\x12\x18\n" +
-	"\awaiting\x18\a \x01(\x05R\awaiting\"\xa9\x02\n" +
+	"\awaiting\x18\a \x01(\x05R\awaiting\x12\x1f\n" +
+	"\vinstance_id\x18\b \x01(\tR\n" +
+	"instanceId\"\xa9\x02\n" +
 	"\bGroupLag\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x1c\n" +
