@@ -52,7 +52,7 @@ func (r *Run) agreeOn(p *cluster.Partition) error {
 		files[n.id] = f
 	}
 	r.forgive(p.Group, files)
-	if r.Counts.Installs > 0 {
+	if r.Counts.Fills > 0 { // perhaps a restart finished one
 		dropStates(files)
 	}
 	return check.Identical(fmt.Sprintf("%x", p.Group[:2]), files)

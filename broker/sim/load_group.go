@@ -222,7 +222,7 @@ func (l *groupLoad) Waiting() string {
 		}
 	}
 	for _, n := range sortedKeys(l.r.ends32()) {
-		if end := l.r.ends[int32(n)]; l.floor[int32(n)] < end {
+		if end := l.r.ends[int32(n)]; max(l.floor[int32(n)], l.r.starts[int32(n)]) < end {
 			return fmt.Sprintf("the group has committed %d of %d of partition %d", l.floor[int32(n)], end, n)
 		}
 	}

@@ -74,9 +74,10 @@ func (l *trims) look() {
 	part := r.part()
 	n := r.replica(part)
 	q := partition.Request{Op: partition.OpListOffset, Group: part.Group, Which: partition.EarliestOffset, Consistency: partition.Committed, Deadline: r.now + 1e9}
+	floor := r.History.Shown(n.id, part.Number)
 	n.Request(q, func(reply partition.Reply) {
 		if reply.Err == nil {
-			r.History.Start(n.id, part.Number, reply.LogStart)
+			r.History.Start(n.id, part.Number, reply.LogStart, floor)
 		}
 	})
 	r.After(r.between(10e6, 300e6), l.look)

@@ -324,7 +324,7 @@ func (r *Run) judge() error {
 				return fmt.Errorf("C8: partition %d on node %d: %w", p.Number, m.NodeID, err)
 			}
 			start := r.Node(m.NodeID).Replica(p.Group).LogStart()
-			r.History.Start(m.NodeID, p.Number, start)
+			r.History.Start(m.NodeID, p.Number, start, r.History.Shown(m.NodeID, p.Number))
 			c := check.Copy{Node: m.NodeID, Partition: p.Number, Start: start}
 			r.starts[p.Number], r.ends[p.Number] = start, start
 			for _, g := range all {

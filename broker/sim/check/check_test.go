@@ -138,18 +138,18 @@ func TestEachCheckIsRed(t *testing.T) {
 				sent(h, v, int64(i+1)).Ack(int64(i+2), int64(i))
 			}
 			h.Asked(0, 1)
-			h.Start(1, 0, 1)
+			h.Start(1, 0, 1, 0)
 			return []Copy{{Node: 1, Start: 1, Records: []Record{{2, "c"}}}}
 		}},
 		{"given up unasked", "C1", func(h *History) []Copy {
 			h.Asked(0, 4)
-			h.Start(1, 0, 5)
+			h.Start(1, 0, 5, 0)
 			return nil
 		}},
 		{"trim comes back", "trim", func(h *History) []Copy {
 			h.Asked(0, 5)
-			h.Start(1, 0, 5)
-			h.Start(1, 0, 4)
+			h.Start(1, 0, 5, 0)
+			h.Start(1, 0, 4, h.Shown(1, 0))
 			return nil
 		}},
 	} {
@@ -167,7 +167,7 @@ func TestTrimmed(t *testing.T) {
 	sent(h, "open", 3)
 	sent(h, "b", 4).Ack(5, 2)
 	h.Asked(0, 2)
-	h.Start(1, 0, 2)
+	h.Start(1, 0, 2, 0)
 	expect(t, h.Check([]Copy{{Node: 1, Start: 2, Records: []Record{{2, "b"}}}}), "")
 }
 

@@ -126,16 +126,21 @@ func (h *History) AskedMax(partition int32) int64 { return h.asked[partition] }
 // Begins is the highest log start that any node showed.
 func (h *History) Begins(partition int32) int64 { return h.trimmed[partition] }
 
-// Start notes that a node says where a partition begins: a trim never un-happens on one replica, and nothing is given up that nobody
-// asked for.
-func (h *History) Start(node uint64, partition int32, start int64) {
-	k := startKey{node, partition}
-	if start < h.starts[k] {
-		h.errs.add("trim: node %d shows partition %d from %d on after it had begun at %d", node, partition, start, h.starts[k])
+// Shown is the highest log start that a node is known to have shown: the floor of what it is asked from now on.
+func (h *History) Shown(node uint64, partition int32) int64 {
+	return h.starts[startKey{node, partition}]
+}
+
+// Start notes that a node says where a partition begins, to a question that was asked when it had Shown the floor: a trim never
+// un-happens on one replica, and nothing is given up that nobody asked for.
+func (h *History) Start(node uint64, partition int32, start, floor int64) {
+	if start < floor {
+		h.errs.add("trim: node %d shows partition %d from %d on after it had begun at %d", node, partition, start, floor)
 	}
 	if start > h.asked[partition] {
 		h.errs.add("C1: node %d shows partition %d from %d on; nobody asked to give up more than what is before %d", node, partition, start, h.asked[partition])
 	}
+	k := startKey{node, partition}
 	h.starts[k] = max(h.starts[k], start)
 	h.trimmed[partition] = max(h.trimmed[partition], start)
 }
