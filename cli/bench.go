@@ -183,12 +183,15 @@ func (a *app) showBench(r *bench.Report) error {
 	}
 	line(r.Work, "%s records/s, %.1f MB/s (%d records of %s in %.2f s, %d errors)", strconv.FormatFloat(r.RecordsPerSec, 'f', 0, 64), r.MBPerSec, r.Records, r.Data, r.Seconds, r.Errors)
 	line("latency", "p50 %.2f  p95 %.2f  p99 %.2f  p99.9 %.2f  max %.2f ms", r.P50Ms, r.P95Ms, r.P99Ms, r.P999Ms, r.MaxMs)
-	if r.CountersMissing == "" {
+	switch {
+	case r.CountersMissing != "":
+		line("counters", "none: %s", r.CountersMissing)
+	case r.BatchBytesAvg == nil: // nothing was appended
+		line("CPU", "brokers %s us/MB, this program %s us/MB", num(r.CPUUsPerMB, "%.0f"), num(r.ClientCPUUsPerMB, "%.0f"))
+	default:
 		line("batches", "%s bytes each, compressed %s:1, %s per sync", num(r.BatchBytesAvg, "%.0f"), num(r.CompressionRatio, "%.2f"), num(r.BatchesPerSync, "%.1f"))
 		line("disk", "sync %s: %s rounds/s in all, %s ms each; %s bytes written per payload byte", r.SyncMode, num(r.SyncsPerSec, "%.0f"), num(r.SyncMsAvg, "%.2f"), num(r.WriteRatio, "%.3f"))
 		line("CPU", "brokers %s us/MB, this program %s us/MB; brokers allocate %s times per batch", num(r.CPUUsPerMB, "%.0f"), num(r.ClientCPUUsPerMB, "%.0f"), num(r.AllocsPerBatch, "%.0f"))
-	} else {
-		line("counters", "none: %s", r.CountersMissing)
 	}
 	line("machine", "%d cores %s, %s/%s, %s, brokers %s", r.Machine.Cores, r.Machine.CPU, r.Machine.OS, r.Machine.Arch, r.Go, strings.Join(r.Versions[1:], ", "))
 	if r.FirstError != "" {

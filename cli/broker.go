@@ -65,11 +65,7 @@ func (a *app) brokerCommand() *cobra.Command {
 		a.doctorCommand(),
 		a.debugCommand(),
 	)
-	root.AddCommand(&cobra.Command{
-		Use: "version", Short: "Show the version", Args: noArgs, RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(a.Out, a.hooks.Version)
-			return err
-		}})
+	root.AddCommand(a.versionCommand())
 	return root
 }
 
@@ -153,15 +149,28 @@ func Usage(err error) error {
 	return usageError{err}
 }
 
+type envJSON struct {
+	Variable string `json:"variable"`
+	Key      string `json:"key"`
+	Meaning  string `json:"meaning"`
+}
+
 func (a *app) configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: noArgs,
 		Example: "  broker config show --config lograft.yaml\n  broker config validate --config lograft.yaml\n  broker config env",
-		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() }}
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return a.checkFormat()
+		}}
+	a.formatFlag(c)
 	show := &cobra.Command{Use: "show", Short: "Show every key with the value that serve would use", Args: noArgs, Example: "  broker config show",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, _, err := a.load(c)
 			if err != nil {
 				return err
+			}
+			if a.format == "json" {
+				return a.writeJSON(cfg.Tree())
 			}
 			_, err = io.WriteString(a.Out, cfg.YAML())
 			return err
@@ -169,6 +178,9 @@ func (a *app) configCommand() *cobra.Command {
 	validate := &cobra.Command{Use: "validate", Short: "Check the configuration and name every fault", Args: noArgs, Example: "  broker config validate --config lograft.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, src, err := a.load(c)
+			if err == nil && a.format == "json" {
+				return a.writeJSON(map[string]any{"ok": true, "file": src.File})
+			}
 			if err == nil {
 				fmt.Fprintln(a.Err, "ok:", orWord(src.File, "no file; defaults, environment and flags"))
 			}
@@ -177,8 +189,13 @@ func (a *app) configCommand() *cobra.Command {
 	env := &cobra.Command{Use: "env", Short: "Show the environment variable of every key", Args: noArgs, Example: "  broker config env",
 		RunE: func(*cobra.Command, []string) error {
 			rows := [][]string{{"VARIABLE", "KEY", "MEANING"}}
+			list := []envJSON{}
 			for _, f := range config.Fields() {
 				rows = append(rows, []string{config.Env(f.Key), f.Key, f.Usage})
+				list = append(list, envJSON{config.Env(f.Key), f.Key, f.Usage})
+			}
+			if a.format == "json" {
+				return a.writeJSON(list)
 			}
 			return a.table(rows)
 		}}

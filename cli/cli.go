@@ -103,6 +103,7 @@ func Run(ctx context.Context, program string, args []string, s Streams, hooks Ho
 	root.SetErr(s.Err)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = hooks.Version
+	root.SetVersionTemplate(versionTemplate + builtWith() + "\n")
 	root.SetHelpTemplate("{{with .Example}}{{.}}\n\n{{end}}{{with (or .Long .Short)}}{{.}}\n\n{{end}}{{.UsageString}}")
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

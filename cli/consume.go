@@ -17,6 +17,9 @@ import (
 	"lograft/client"
 )
 
+// sessionBytes is the length of a session token.
+const sessionBytes = 24
+
 // consumeOptions are the flags of consume.
 type consumeOptions struct {
 	offset, format, consistency string
@@ -81,7 +84,7 @@ func (a *app) consumeCommand() *cobra.Command {
 	f.Uint64Var(&o.replica, "replica", 0, "read from this node only")
 	f.StringVar(&o.consistency, "consistency", "linearizable", "linearizable: everything acknowledged before; session: everything that --session saw; committed: what the replica knows, also without a majority")
 	f.StringSliceVar(&o.sessions, "session", nil, "session token of produce --acks-json: read from a state that includes that append; may be repeated, one for each partition")
-	f.Lookup("session").DefValue = ""
+	f.Lookup("session").DefValue = "[]" // shown as no default
 	f.StringVarP(&o.group, "group", "g", "", "read as a member of this group, from its committed offsets; where there are none, from -o start or end, or none: fail")
 	f.StringVar(&o.commit, "commit", "auto", "with -g: auto commits what was written to standard output, none commits nothing")
 	f.DurationVar(&o.session, "session-timeout", 10*time.Second, "with -g: when a member that is not heard loses its partitions")
@@ -107,7 +110,7 @@ func (o *consumeOptions) consumer(topics []string) (client.ConsumerOptions, erro
 	}
 	for _, s := range o.sessions {
 		token, err := base64.RawURLEncoding.DecodeString(s)
-		if err != nil || len(token) == 0 {
+		if err != nil || len(token) != sessionBytes {
 			return k, usagef("--session %q: want the session of a line of produce --acks-json", s)
 		}
 		k.Sessions = append(k.Sessions, token)
@@ -202,6 +205,11 @@ func (a *app) pump(ctx context.Context, c feed, o *consumeOptions, w *recordWrit
 			return failed
 		case err != nil:
 			return err
+		}
+		if o.printEnd && len(ended) > 0 { // what is before an end comes before it is told
+			if err := w.flush(); err != nil {
+				return err
+			}
 		}
 		for i := range ended {
 			e := &ended[i]

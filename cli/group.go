@@ -178,12 +178,15 @@ func (a *app) showGroup(g *client.Group) error {
 	if t := totalLag(g); t != nil {
 		total = fmt.Sprint(*t)
 	}
-	if _, err := fmt.Fprintf(a.Out, "group %s: %s, %d members, generation %d, coordinator %s, total lag %s\n", g.Name, g.State, len(g.Members), g.Generation, orDash(nodeOrNone(g.Coordinator)), total); err != nil {
+	if _, err := fmt.Fprintf(a.Out, "group %s: %s, %s, generation %d, coordinator %s, total lag %s\n", g.Name, g.State, counted(len(g.Members), "member"), g.Generation, orDash(nodeOrNone(g.Coordinator)), total); err != nil {
 		return err
 	}
 	client := map[[16]byte]string{}
 	for i := range g.Members {
-		client[g.Members[i].ID] = g.Members[i].ClientID
+		m := &g.Members[i]
+		if client[m.ID] = m.ClientID; m.InstanceID != "" {
+			client[m.ID] += "/" + m.InstanceID
+		}
 	}
 	rows := [][]string{{"TOPIC", "PARTITION", "COMMITTED", "START", "END", "LAG", "LAG-SECONDS", "MEMBER", "CLIENT"}}
 	for i := range g.Partitions {
@@ -227,14 +230,14 @@ func (a *app) groupSeek() *cobra.Command {
 	var partitions []int32
 	yes := false
 	c := &cobra.Command{Use: "seek NAME", Short: "Set where a group without members goes on", Args: args1("group"), ValidArgsFunction: a.completeGroups(),
-		Example: "  broker group seek workers --to start --yes\n  broker group seek workers --to 100 --topic orders -p 0 --yes\n  broker group seek workers --to -50 --yes            # 50 records before the end of each partition",
+		Example: "  broker group seek workers --to start --yes\n  broker group seek workers --to 100 --topic orders -p 0 --yes\n  broker group seek workers --to -50 --yes            # 50 records before the end of each partition\n  broker group seek workers --to @-1h --yes           # what was appended in the last hour",
 		RunE: func(c *cobra.Command, args []string) error {
 			if to == "" {
-				return usagef("--to is missing: say start, end, an offset N, +N after the start or -N before the end")
+				return usagef("--to is missing: say start, end, an offset N, +N after the start, -N before the end, or @TIME")
 			}
 			p, err := parsePosition(to, "", time.Now())
 			if err != nil {
-				return err
+				return usagef("--to %w", err)
 			}
 			if err := a.confirm(yes, fmt.Sprintf("moving group %q to %s", args[0], to)); err != nil {
 				return err

@@ -27,9 +27,13 @@ func parseOffset(s string, now time.Time) (from client.Position, to *client.Posi
 		}
 		return a, &b, nil
 	}
-	return from, nil, err
+	if strings.HasPrefix(s, "@") {
+		return from, nil, usagef("-o %w", err)
+	}
+	return from, nil, usagef("-o %w, or FROM:TO", err)
 }
 
+// parsePosition reads one position, absent for an empty one. Its errors do not name the flag.
 func parsePosition(s, absent string, now time.Time) (client.Position, error) {
 	if s == "" {
 		s = absent
@@ -43,14 +47,14 @@ func parsePosition(s, absent string, now time.Time) (client.Position, error) {
 	if at, ok := strings.CutPrefix(s, "@"); ok {
 		ms, ok := parseTime(at, now)
 		if !ok {
-			return client.Position{}, usagef("-o %q: want a time: @now, @-1h30m, @2026-01-02, @2026-01-02T15:04:05Z, or seconds or milliseconds since 1970", s)
+			return client.Position{}, usagef("%q: want a time: @now, @-1h30m, @2026-01-02, @2026-01-02T15:04:05Z, or seconds or milliseconds since 1970", s)
 		}
 		return client.AtTime(ms), nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	switch {
 	case err != nil:
-		return client.Position{}, usagef("-o %q: want start, end, an offset N, +N, -N, @TIME, or FROM:TO", s)
+		return client.Position{}, usagef("%q: want start, end, an offset N, +N, -N or @TIME", s)
 	case s[0] == '+':
 		return client.AtStart(n), nil
 	case s[0] == '-':

@@ -359,7 +359,7 @@ func jsonSource(r io.Reader, topic string, o *produceOptions) source {
 		case errors.As(err, &badType):
 			return nil, took, fmt.Errorf("input object %d: %s is no %s there: want objects as consume -J writes them", number, badType.Value, orWord(strings.TrimPrefix(badType.Field, "jsonRecord."), "record"))
 		case err != nil:
-			return nil, took, fmt.Errorf("input object %d: %w", number, err)
+			return nil, took, fmt.Errorf("input object %d: %w: want objects as consume -J writes them", number, err)
 		case j.Value == nil:
 			return nil, took, fmt.Errorf(`input object %d has no "value": say "value":null for a null one`, number)
 		}

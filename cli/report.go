@@ -300,6 +300,14 @@ func (r *reporter) summary(interrupted bool) {
 	fmt.Fprintf(r.a.Err, "%ssent %d records: %d acknowledged, %d unknown, %d failed (%.2f s)\n", word, r.sent, r.acknowledged, r.unknown, r.failed, time.Since(r.began).Seconds())
 }
 
+// counted is a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // err is nil if every record was acknowledged.
 func (r *reporter) err() error {
 	if r.first == nil {

@@ -49,7 +49,7 @@ func (a *app) topicCreate() *cobra.Command {
 				if a.format == "json" {
 					return a.writeJSON(toTopicJSON(&t, nil))
 				}
-				_, err = fmt.Fprintf(a.Out, "created %s: %d partitions, %d replicas each\n", t.Name, len(t.Partitions), len(t.Partitions[0].Replicas))
+				_, err = fmt.Fprintf(a.Out, "created %s: %s, %s each\n", t.Name, counted(len(t.Partitions), "partition"), counted(len(t.Partitions[0].Replicas), "replica"))
 				return err
 			})
 		}}

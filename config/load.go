@@ -85,7 +85,9 @@ func saidBy(v *viper.Viper, flags *pflag.FlagSet, file, key string) string {
 // typed reads a value, of which a file or the environment may have made anything, as f's type.
 func typed(f Field, value any) (any, error) {
 	text, isText := value.(string)
-	if !isText {
+	if number, ok := value.(float64); ok { // every number of a JSON file
+		text = strconv.FormatFloat(number, 'f', -1, 64)
+	} else if !isText {
 		text = fmt.Sprint(value)
 	}
 	var out any
@@ -143,6 +145,9 @@ func findFile(flags *pflag.FlagSet) (string, error) {
 
 // readFile reads a file into v. It gives a fault for every key that is no leaf; err says that the file can't be read at all.
 func readFile(v *viper.Viper, file string) (faults []error, err error) {
+	if _, err := os.Stat(file); err != nil {
+		return nil, fmt.Errorf("configuration file: %w: name one that is there", err)
+	}
 	only := viper.New() // v lists the defaults' keys too
 	for _, each := range []*viper.Viper{only, v} {
 		each.SetConfigFile(file)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 )
 
 // YAML writes the configuration as a file that Load reads back to the same values: every leaf, in the order of Fields. It holds names
@@ -25,6 +26,29 @@ func (c Config) YAML() string {
 		fmt.Fprintf(&b, "  %s: %s\n", leaf, yamlScalar(c.leaf(f.Key)))
 	}
 	return b.String()
+}
+
+// Tree is the configuration as Load reads it from a JSON file: sections are maps, durations text.
+func (c Config) Tree() map[string]any {
+	tree := map[string]any{}
+	for _, f := range fields {
+		value := c.leaf(f.Key)
+		if d, ok := value.(time.Duration); ok {
+			value = d.String()
+		}
+		name, leaf, nested := strings.Cut(f.Key, ".")
+		if !nested {
+			tree[f.Key] = value
+			continue
+		}
+		section, ok := tree[name].(map[string]any)
+		if !ok {
+			section = map[string]any{}
+			tree[name] = section
+		}
+		section[leaf] = value
+	}
+	return tree
 }
 
 // leaf is the value of a key of Fields.

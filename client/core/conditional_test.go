@@ -1,6 +1,7 @@
 package core
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	pb "lograft/api/lograft/v1"
@@ -76,5 +77,22 @@ func TestSessionTokens(t *testing.T) {
 	}
 	if NewConsumer(ConsumerOptions{Tokens: [][]byte{token(1, 3)}}).tokenOf(token(1, 0)[:16]) != nil {
 		t.Error("a token counts without a session")
+	}
+}
+
+// A token of a topic that is not read, or of one that was created again, is refused: what it promises could not be kept. One of a
+// partition of the topic that is not read says nothing.
+func TestStraySessionToken(t *testing.T) {
+	group := func(n byte) []byte { return append([]byte{n}, make([]byte, 15)...) }
+	topic := &pb.Topic{Name: "t", Id: make([]byte, 16), Partitions: []*pb.Partition{
+		{Number: 0, Group: group(1), Replicas: []*pb.Replica{{Id: 1, Node: 1}}}, {Number: 1, Group: group(2), Replicas: []*pb.Replica{{Id: 2, Node: 1}}}}}
+	for stray, token := range map[bool][]byte{false: append(group(2), make([]byte, 8)...), true: append(group(3), make([]byte, 8)...)} {
+		c := NewConsumer(ConsumerOptions{Session: true, Tokens: [][]byte{token}, Rand: rand.New(rand.NewPCG(1, 2))})
+		var eff ConsumerEffects
+		c.Step(1, &ConsumerEvent{Subscribe: []Subscription{{Topic: "t", Partitions: []int32{0}}}}, &eff)
+		c.Step(2, &ConsumerEvent{Metadata: &MetadataAnswer{Topics: []string{"t"}, Response: &pb.GetMetadataResponse{Brokers: []*pb.Broker{{Node: 1, ClientAddress: "one:1"}}, Topics: []*pb.Topic{topic}}}}, &eff)
+		if refused := len(eff.Ended) == 1 && eff.Ended[0].Err.Reason == ReasonInvalid; refused != stray || c.Done() != stray || len(eff.Send) > 0 == stray {
+			t.Errorf("stray %t: ended %+v, done %t, %d fetches", stray, eff.Ended, c.Done(), len(eff.Send))
+		}
 	}
 }

@@ -148,6 +148,7 @@ type Consumer struct {
 	next     uint64              // correlation ids and tokens
 	asked    map[uint64]*reading // by correlation id or token
 	buffered int                 // bytes fetched and not consumed
+	stray    bool                // a session token is of nothing that is read
 }
 
 type subscribed struct {
@@ -507,6 +508,16 @@ func (c *Consumer) metadata(now int64, a *MetadataAnswer, eff *ConsumerEffects) 
 		}
 		if !found {
 			c.endTopic(t, eff, TopicNotFound(t.Topic))
+		}
+	}
+	if slices.ContainsFunc(c.topics, func(t *subscribed) bool { return !t.known }) {
+		return
+	}
+	if err := c.strayToken(); err != nil && !c.stray {
+		c.stray = true
+		eff.Ended = append(eff.Ended, PartitionEnd{Topic: c.topics[0].Topic, Partition: -1, Offset: -1, Err: err})
+		for _, r := range c.parts {
+			r.ended = true
 		}
 	}
 }

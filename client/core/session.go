@@ -19,6 +19,26 @@ func (c *Consumer) tokenOf(group []byte) (token []byte) {
 	return token
 }
 
+// strayToken says that a token is of no partition of the topics that are read: its promise could not be kept. Tokens of partitions that
+// are not read of these topics say nothing.
+func (c *Consumer) strayToken() *Error {
+	if !c.opts.Session {
+		return nil
+	}
+tokens:
+	for _, token := range c.opts.Tokens {
+		for _, t := range c.topics {
+			for _, p := range c.meta.Topics[t.Topic].GetPartitions() {
+				if len(token) > groupBytes && bytes.Equal(token[:groupBytes], p.GetGroup()) {
+					continue tokens
+				}
+			}
+		}
+		return &Error{Reason: ReasonInvalid, Message: "a session token is of no partition of the topics that are read: it is of another topic, or the topic was created again"}
+	}
+	return nil
+}
+
 // sawSession keeps the newest state that this consumer was shown: the next replica must know it.
 func (c *Consumer) sawSession(r *reading, token []byte) {
 	if c.opts.Session && bytes.Compare(token, r.session) > 0 {

@@ -64,6 +64,13 @@ func TestConfigShowIsAFile(t *testing.T) {
 	if got, want := load(t, "--config", file), load(t, args...); got != want {
 		t.Errorf("loaded from what was shown: %+v\nwant %+v", got, want)
 	}
+	file = filepath.Join(t.TempDir(), "shown.json")
+	if err := os.WriteFile(file, []byte(run(append([]string{"config", "show", "--format", "json"}, args...)...)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := load(t, "--config", file), load(t, args...); got != want {
+		t.Errorf("loaded from what was shown as JSON: %+v\nwant %+v", got, want)
+	}
 	env := run("config", "env")
 	for _, f := range config.Fields() {
 		if !strings.Contains(env, config.Env(f.Key)+" ") {
