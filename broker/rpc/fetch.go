@@ -9,7 +9,9 @@ import (
 
 // Bounds of fetching.
 const (
-	fetchInflightMax     = 256 // of one stream
+	// fetchInflightMax bounds the fetches of one stream. A consumer has one for each of its partitions here, and those that wait for
+	// records fill the stream for as long as their long poll lasts: the ones beyond the bound would not even be asked.
+	fetchInflightMax     = 4096
 	fetchBytesDefault    = 1 << 20
 	fetchBytesMax        = 8 << 20
 	recordsInflatedMax   = 16 << 20 // of one batch, for clients that ask for plain records

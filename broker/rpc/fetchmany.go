@@ -89,6 +89,7 @@ func (s *FetchPartitions) take(now int64, r *partition.Reply, eff *Effects) {
 	}
 	out, err := (*pb.FetchResponse)(nil), r.Err
 	if err == nil {
+		s.env.Caller.charge(now, spendFetch, r.Bytes)
 		out, err = s.fetches[i].response(s.env, r)
 	}
 	if err != nil {

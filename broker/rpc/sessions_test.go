@@ -18,6 +18,7 @@ type desk struct {
 	now     int64
 	eff     Effects
 	s       Session
+	caller  *Caller
 }
 
 func (d *desk) NodeID() uint64      { return 1 }
@@ -30,7 +31,7 @@ func (d *desk) TakeProducerID() (int64, bool) { return 0, false }
 func (d *desk) AddProducerIDs(int64, int)     {}
 func (d *desk) AutoCreate() bool              { return false }
 
-func (d *desk) env() *Env { return &Env{Dir: d, Random: func() [16]byte { return [16]byte{1} }} }
+func (d *desk) env() *Env { return &Env{Dir: d, Caller: d.caller, Random: func() [16]byte { return [16]byte{1} }} }
 
 // newDesk has one topic "t" of some partitions.
 func newDesk(t *testing.T, partitions int32) *desk {
@@ -274,4 +275,54 @@ func TestWatchMetadata(t *testing.T) {
 		t.Errorf("%d topics after the deletion", n)
 	}
 	tick(0)
+}
+
+// Every way to fetch is paid from the caller's quota: who has gone beyond it is refused, or slowed down on a subscription until the debt is
+// paid off. A subscription ends for a partition whose topic the caller may not read any more.
+func TestFetchesArePaid(t *testing.T) {
+	d := newDesk(t, 1)
+	d.apply(cluster.EncodePutQuota(cluster.PutQuota{RequestID: cluster.ID{3}, Quota: cluster.Quota{Principal: "alice", FetchBytes: 1000}}))
+	rights := NewRights(d, nil)
+	d.caller = &Caller{rights: rights, principal: "alice", all: true}
+	batch := batchAt(t, 100, 1, 3000)
+
+	asked := subscribe(d, false, nil, 0)
+	if eff := d.answerFetch(asked[0], batch); len(eff.Send) != 1 || len(eff.Requests) != 0 || eff.Timer <= d.now {
+		t.Fatalf("beyond the quota: %d messages, %d fetches, again at %d", len(eff.Send), len(eff.Requests), eff.Timer)
+	}
+	d.now = d.eff.Timer + 1e6
+	if eff := d.step(&Event{Timer: true}); len(eff.Requests) != 1 || eff.Requests[0].Offset != 101 {
+		t.Fatalf("when the debt is paid off: %+v", eff.Requests)
+	}
+
+	many := func() *Effects {
+		d.s = NewFetchPartitions(d.env())
+		return d.step(&Event{Message: &pb.FetchPartitionsRequest{Requests: []*pb.FetchRequest{{Partition: ref(0), Offset: 100}}}})
+	}
+	d.answerFetch(many().Requests[0], batch)
+	if r := many().Send[0].(*pb.FetchPartitionsResponse).Results[0]; r.GetError().GetReason() != "QUOTA" {
+		t.Fatalf("FetchPartitions beyond the quota: %v", r)
+	}
+
+	d.now += 60e9
+	asked = subscribe(d, false, nil, 0)
+	d.caller.all = false
+	if eff := d.answerFetch(asked[0], batchAt(t, 100, 1, 1)); len(eff.Requests) != 0 || eff.Send[1].(*pb.SubscribeResponse).GetError().GetReason() != "PERMISSION_DENIED" {
+		t.Fatalf("without the right to read: %v, %d fetches", eff.Send, len(eff.Requests))
+	}
+}
+
+// A consumer's fetches that wait for records do not keep those of its other partitions from being asked, up to the bound.
+func TestFetchStreamTakesAConsumerOfManyPartitions(t *testing.T) {
+	d := newDesk(t, 1)
+	d.s = NewFetchStream(d.env())
+	for i := range fetchInflightMax {
+		if i < 1000 && d.s.Full() {
+			t.Fatalf("full with %d fetches that wait", i)
+		}
+		d.step(&Event{Message: &pb.FetchStreamRequest{CorrelationId: uint64(i), Request: &pb.FetchRequest{Partition: ref(0), MinBytes: 1}}})
+	}
+	if !d.s.Full() {
+		t.Error("there is no bound")
+	}
 }

@@ -30,7 +30,7 @@ type Subscribe struct {
 
 type subscribed struct {
 	index      int32
-	ref        *pb.PartitionRef
+	topic      string
 	group      partition.GroupID
 	offset     int64 // next to send
 	session    uint64
@@ -54,15 +54,24 @@ func (s *Subscribe) Step(now int64, ev *Event, eff *Effects) {
 			return
 		}
 	case ev.Reply != nil:
-		s.take(ev.Reply, eff)
+		s.take(now, ev.Reply, eff)
 	case ev.Closed:
 		eff.Done = true
 		return
 	}
 	for _, p := range s.parts {
-		if p.token == 0 && !p.stopped && s.records > 0 && s.bytes > 0 {
-			s.fetch(now, p, eff)
+		if p.token != 0 || p.stopped || s.records <= 0 || s.bytes <= 0 {
+			continue
 		}
+		if err := s.env.Caller.check(need{cluster.OpRead, cluster.ResourceTopic, p.topic}); err != nil { // it was taken away meanwhile
+			s.stop(p, err, eff)
+			continue
+		}
+		if err := s.env.Caller.spend(now, spendFetch, 0); err != nil { // slowed down, like a stream of fetches
+			eff.Timer = now + err.RetryAfterMs*1e6
+			return
+		}
+		s.fetch(now, p, eff)
 	}
 }
 
@@ -98,7 +107,7 @@ func (s *Subscribe) start(m *pb.SubscribeStart) *partition.Error {
 		if p.GetOffset() < 0 {
 			return invalid("offset %d: must be >= 0", p.GetOffset())
 		}
-		x := &subscribed{index: int32(i), ref: p.GetPartition(), group: part.Group, offset: p.GetOffset()}
+		x := &subscribed{index: int32(i), topic: t.Name, group: part.Group, offset: p.GetOffset()}
 		if len(p.GetSession()) > 0 {
 			if x.session, err = parseSession(part.Group, p.GetSession()); err != nil {
 				return err
@@ -147,7 +156,7 @@ func (s *Subscribe) fetch(now int64, p *subscribed, eff *Effects) {
 	s.asked[p.token] = p
 }
 
-func (s *Subscribe) take(r *partition.Reply, eff *Effects) {
+func (s *Subscribe) take(now int64, r *partition.Reply, eff *Effects) {
 	p := s.asked[r.Token]
 	if p == nil {
 		return
@@ -169,6 +178,7 @@ func (s *Subscribe) take(r *partition.Reply, eff *Effects) {
 		return
 	}
 	p.told = false
+	s.env.Caller.charge(now, spendFetch, r.Bytes)
 	s.send(p, r, eff)
 }
 
