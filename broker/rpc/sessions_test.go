@@ -31,7 +31,9 @@ func (d *desk) TakeProducerID() (int64, bool) { return 0, false }
 func (d *desk) AddProducerIDs(int64, int)     {}
 func (d *desk) AutoCreate() bool              { return false }
 
-func (d *desk) env() *Env { return &Env{Dir: d, Caller: d.caller, Random: func() [16]byte { return [16]byte{1} }} }
+func (d *desk) env() *Env {
+	return &Env{Dir: d, Caller: d.caller, Random: func() [16]byte { return [16]byte{1} }}
+}
 
 // newDesk has one topic "t" of some partitions.
 func newDesk(t *testing.T, partitions int32) *desk {
