@@ -106,3 +106,61 @@ func TestHalfABirthIsNone(t *testing.T) {
 		}
 	}
 }
+
+// A replica of a group is retired, then another one of the same group is born in the same directory: nothing of the first one, no vote,
+// mark or snapshot, is taken for the second's, whatever was rewritten between. The id of a retired one is known for good.
+func TestAnotherReplicaOfTheGroup(t *testing.T) {
+	for _, compact := range []bool{false, true} {
+		fs := vfs.NewMem()
+		j, _ := openMem(t, fs)
+		g := GroupID{1}
+		both := func() {
+			t.Helper()
+			for _, s := range []Scope{Hard, Marks} {
+				if task := j.BeginSync(s); task != nil {
+					err := task.Do()
+					j.EndSync(task, err)
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		j.PutBirth(Birth{Group: g, ReplicaID: 5, Settings: []byte("a")})
+		j.PutHardState(g, HardState{Term: 7, Vote: 5, Commit: 100})
+		both()
+		j.PutSnapshotMark(g, SnapshotMark{Index: 90, Term: 6})
+		both()
+		j.PutMark(g, Mark{Index: 100, Term: 7})
+		both()
+		j.Retire(g)
+		both()
+		reopen := func() GroupState {
+			t.Helper()
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var loaded Loaded
+			j, loaded = openMem(t, fs)
+			if len(loaded.Groups) != 1 || loaded.Damaged() || loaded.Torn > 0 {
+				t.Fatalf("loaded %+v", loaded)
+			}
+			return loaded.Groups[0]
+		}
+		if compact {
+			if s := reopen(); !s.Retired || s.Birth.ReplicaID != 5 {
+				t.Errorf("retired: %+v", s)
+			}
+		}
+		j.PutBirth(Birth{Group: g, ReplicaID: 9, Settings: []byte("b")})
+		j.PutHardState(g, HardState{Term: 1})
+		both()
+		for range 2 {
+			s := clean(reopen())
+			s.HasSnapshot = false // a mark of no snapshot is as good as none
+			if s.Retired || s.Birth.ReplicaID != 9 || s.HardState != (HardState{Term: 1}) || s.HasMark || s.Snapshot != (SnapshotMark{}) {
+				t.Errorf("compact %v: the second replica is %+v", compact, s)
+			}
+		}
+	}
+}

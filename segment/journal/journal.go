@@ -24,7 +24,7 @@ import (
 
 // FormatVersion is the version of the records that this package writes; every rewritten log says it first. A journal of a higher one is
 // refused, never guessed at.
-const FormatVersion = 1
+const FormatVersion = 2
 
 // GroupID is the uuid of a Raft group.
 type GroupID = [16]byte
@@ -67,6 +67,7 @@ type GroupState struct {
 	HardStateLost                           bool // no copy of term and vote can be trusted: this replica may never vote again
 	birthSeq, hardSeq, markSeq, snapshotSeq uint64
 	retiredSeq                              uint64
+	lifeSeq                                 uint64 // of the birth: what is older is of a replica that was retired before it
 	voidSeq                                 uint64 // persist marks up to here are of a log that a snapshot replaced
 }
 
@@ -102,7 +103,7 @@ type Journal interface {
 	PutHardState(GroupID, HardState)
 	PutMark(GroupID, Mark)
 	PutSnapshotMark(GroupID, SnapshotMark)
-	// Retire forgets a group for good.
+	// Retire forgets a group's replica for good. PutBirth begins another one of the group, once the retirement is on stable storage.
 	Retire(GroupID)
 	// BeginSync captures everything put since the last task of the scope; nil if that is nothing.
 	BeginSync(Scope) *Task
@@ -236,7 +237,7 @@ func (c *core) load() error {
 		c.syncedM = c.seq
 		return c.marks.rewrite(c.snapshot(Marks, c.seq))
 	}
-	if c.loaded.Torn > 0 || la.damaged || lb.damaged || la.last != lb.last || lm.damaged {
+	if c.loaded.Torn > 0 || la.damaged || lb.damaged || la.last != lb.last || lm.damaged || la.older || lb.older || lm.older {
 		return c.heal()
 	}
 	return nil
@@ -265,6 +266,7 @@ type logState struct {
 	last, synced  uint64 // highest valid sequence; highest "synced up to" in a valid record
 	records, torn int
 	damaged       bool
+	older         bool // a version before FormatVersion wrote it
 }
 
 // read takes every valid record of a log into the table.
@@ -292,6 +294,7 @@ func (c *core) read(l appender) (s logState, err error) {
 	if err != nil {
 		return s, err
 	}
+	s.older = s.records > 0 && newest < FormatVersion
 	if newest > FormatVersion {
 		return s, fmt.Errorf("format version %d is newer than this program's %d: start the version that wrote it, or a later one", newest, FormatVersion)
 	}
@@ -330,10 +333,16 @@ func (c *core) take(r rec) {
 	switch r.kind {
 	case kindBirth:
 		if r.seq > g.birthSeq {
+			if g.Retired && r.seq > g.retiredSeq {
+				g.reborn()
+			}
+			if !g.HasBirth {
+				g.lifeSeq = r.seq
+			}
 			g.Birth, g.HasBirth, g.birthSeq = decodeBirth(r.group, r.body), true, r.seq
 		}
 	case kindHard:
-		if r.seq > g.hardSeq {
+		if r.seq > g.hardSeq && r.seq >= g.lifeSeq {
 			g.HardState, g.HasHardState, g.hardSeq = decodeHard(r.body), true, r.seq
 		}
 	case kindMark:
@@ -341,7 +350,7 @@ func (c *core) take(r rec) {
 			g.Mark, g.HasMark, g.markSeq = decodeMark(r.body), true, r.seq
 		}
 	case kindSnapshot:
-		if r.seq > g.snapshotSeq {
+		if r.seq > g.snapshotSeq && r.seq >= g.lifeSeq {
 			g.HasSnapshot, g.snapshotSeq = true, r.seq
 			g.Snapshot, g.voidSeq = decodeSnapshot(r.body)
 			if g.markSeq <= g.voidSeq {
@@ -349,12 +358,24 @@ func (c *core) take(r rec) {
 			}
 		}
 	case kindLost:
-		g.HardStateLost = true
+		g.HardStateLost = g.HardStateLost || r.seq >= g.lifeSeq
 	case kindRetired:
 		if r.seq > g.retiredSeq {
-			g.Retired, g.retiredSeq = true, r.seq
+			g.retiredSeq = r.seq
+			if r.seq > g.birthSeq {
+				g.Retired = true
+			}
+			if !g.HasBirth && len(r.body) > 0 {
+				g.Birth.ReplicaID = le.Uint64(r.body)
+			}
 		}
 	}
+}
+
+// reborn forgets everything of a replica that was retired: another one of the group begins in its place.
+func (g *GroupState) reborn() {
+	*g = GroupState{Birth: Birth{Group: g.Birth.Group}, birthSeq: g.birthSeq, hardSeq: g.hardSeq, markSeq: g.markSeq, snapshotSeq: g.snapshotSeq,
+		retiredSeq: g.retiredSeq, voidSeq: g.voidSeq}
 }
 
 func (c *core) sorted() []*GroupState {
@@ -381,8 +402,15 @@ func (c *core) put(p *[]pending, k kind, g GroupID) {
 // PutBirth implements Journal.
 func (c *core) PutBirth(b Birth) {
 	g := c.group(b.Group)
+	again := g.Retired
+	if again {
+		g.reborn()
+	}
 	g.Birth, g.HasBirth = b, true
 	c.put(&c.pendingHard, kindBirth, b.Group)
+	if again {
+		c.PutSnapshotMark(b.Group, SnapshotMark{}) // of no snapshot: it voids the persist marks of the replica before
+	}
 }
 
 // PutHardState implements Journal.
@@ -511,6 +539,8 @@ func (c *core) body(p pending) []byte {
 		return encodeMark(g.Mark)
 	case kindSnapshot:
 		return encodeSnapshot(g.Snapshot, g.voidSeq)
+	case kindRetired:
+		return le.AppendUint64(nil, g.Birth.ReplicaID)
 	}
 	return nil
 }
