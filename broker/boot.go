@@ -47,9 +47,6 @@ type Recovered struct {
 	Group    partition.GroupID
 	Recovery segment.Recovery
 	Err      error
-	// Lost is why the log was set aside in this start; Refilling: the replica fetches everything anew and votes when it has it.
-	Lost      error
-	Refilling bool
 }
 
 // View is the metadata that this broker has applied.
@@ -86,11 +83,16 @@ func decodePartitionSettings(b []byte) (*cluster.PartitionBirth, error) {
 func MetaBirth(b *cluster.Birth, node uint64, dir cluster.ID) (birth engine.Birth, ok bool) {
 	for _, m := range b.Members {
 		if m.NodeID == node && m.DirID == dir {
-			settings := append([]byte{settingsMeta}, b.Encode()...)
-			return engine.Birth{Birth: journal.Birth{Group: b.MetadataGroup, ReplicaID: m.ReplicaID, Settings: settings}}, true
+			return metaBirth(b, m.ReplicaID), true
 		}
 	}
 	return engine.Birth{}, false
+}
+
+// metaBirth is the birth record of a replica of the metadata group; one that is not of the cluster's birth begins empty.
+func metaBirth(b *cluster.Birth, replicaID uint64) engine.Birth {
+	settings := append([]byte{settingsMeta}, b.Encode()...)
+	return engine.Birth{Birth: journal.Birth{Group: b.MetadataGroup, ReplicaID: replicaID, Settings: settings}}
 }
 
 // ErrNoBirth says that the journal holds no birth of the metadata group: the directory is new, or it was wiped.
@@ -123,7 +125,7 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 	for i := range loaded.Groups {
 		st := loaded.Groups[i]
 		if st.Retired { // a crash came between its retirement and the removal of its files
-			if err := o.FS.RemoveAll(groupDir(o.DataDir, st.Birth.Group)); err != nil {
+			if err := removeGroup(o.FS, o.DataDir, st.Birth.Group); err != nil {
 				return nil, fmt.Errorf("remove the files of deleted group %x: %w", st.Birth.Group, err)
 			}
 			retired = append(retired, st.Birth)
@@ -132,9 +134,8 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 		if !st.HasBirth {
 			continue
 		}
-		r, rec, err := p.open(groups, o, st, loaded, birth)
-		rec.Err = err
-		p.Recovered = append(p.Recovered, rec)
+		r, recovery, err := p.open(groups, st, loaded, birth)
+		p.Recovered = append(p.Recovered, Recovered{Group: st.Birth.Group, Recovery: recovery, Err: err})
 		opened = append(opened, st.Birth)
 		switch {
 		case err == nil && st.Birth.Group == birth.MetadataGroup:
@@ -150,20 +151,16 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 	return p, nil
 }
 
-func (p *Parts) open(groups groupOptions, o BootOptions, st journal.GroupState, loaded *journal.Loaded, birth *cluster.Birth) (*partition.Replica, Recovered, error) {
-	rec := Recovered{Group: st.Birth.Group}
+func (p *Parts) open(groups groupOptions, st journal.GroupState, loaded *journal.Loaded, birth *cluster.Birth) (*partition.Replica, segment.Recovery, error) {
 	if st.HardStateLost {
-		return nil, rec, fmt.Errorf("group %x: no readable copy of its term and vote: this replica may never vote again; it must be replaced under a new id", st.Birth.Group)
+		return nil, segment.Recovery{}, fmt.Errorf("group %x: no readable copy of its term and vote: this replica may never vote again; it must be replaced under a new id", st.Birth.Group)
 	}
 	if st.Birth.Group == birth.MetadataGroup {
-		return p.openOrRefill(groups, o.Journal, st, loaded.Damaged(), birth.Partition(), func() partition.Machine {
-			p.meta.restart(birth)
-			return p.meta
-		})
+		return openGroup(groups, st, loaded.Damaged(), birth.Partition(), p.meta)
 	}
 	settings, err := decodePartitionSettings(st.Birth.Settings)
 	if err != nil {
-		return nil, rec, fmt.Errorf("group %x: birth: %w", st.Birth.Group, err)
+		return nil, segment.Recovery{}, fmt.Errorf("group %x: birth: %w", st.Birth.Group, err)
 	}
-	return p.openOrRefill(groups, o.Journal, st, loaded.Damaged(), settings, func() partition.Machine { return groups.machine(settings) })
+	return openGroup(groups, st, loaded.Damaged(), settings, groups.machine(settings))
 }

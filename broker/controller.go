@@ -2,11 +2,13 @@ package broker
 
 import (
 	"fmt"
+	"path"
 
 	"lograft/broker/cluster"
 	"lograft/broker/engine"
 	"lograft/broker/partition"
 	"lograft/segment/journal"
+	"lograft/segment/vfs"
 )
 
 // Controller makes this broker's replicas what the metadata says: it is a step machine fed with views and finished births. A
@@ -22,12 +24,18 @@ type Controller struct {
 	// retired are the groups that were removed from here for good, with the replica ids they had. A view at boot can be older than
 	// their removal: it must not bring an id back without its log and its votes.
 	retired map[partition.GroupID]uint64
+	// roster is what this broker knows of the replicas of the metadata group beyond its view: it may be newer (see RosterChanged).
+	roster      []partition.Peer
+	rosterIndex uint64
+	rosterTold  uint64 // the last rosterIndex that the metadata group's replica was told
 }
 
 type hosted struct {
 	birth journal.Birth
 	open  bool
 	told  uint64 // Config.Version of the settings that its replica was told last
+	// members is the Version of the membership that its replica was told last.
+	members uint64
 	// removing: its replica is being closed and its id retired.
 	removing bool
 }
@@ -39,7 +47,9 @@ type ControlEffects struct {
 	Remove []partition.GroupID
 	// Configure tells open replicas the settings of their topics.
 	Configure []engine.GroupConfig
-	Failed    []error // replicas that could not be opened; the others go on
+	// Members tells open replicas who shall be in their groups.
+	Members []engine.GroupMembers
+	Failed  []error // replicas that could not be opened; the others go on
 }
 
 // newController knows the groups that were opened from the journal at start, and those that it says are retired.
@@ -86,13 +96,14 @@ func (c *Controller) plan(eff *ControlEffects) {
 		}
 	}
 	c.configure(eff)
+	c.tellMembers(eff)
 }
 
-// wasRetired reports whether this replica was removed from here before. A compacted journal has forgotten the id, 0: then none of the
-// group's comes back.
+// wasRetired reports whether this replica, or one of the group that came after it, was removed from here before. The journal of an older
+// version has forgotten the id, 0: then none of the group's comes back.
 func (c *Controller) wasRetired(g partition.GroupID, replicaID uint64) bool {
 	id, ok := c.retired[g]
-	return ok && (id == replicaID || id == 0)
+	return ok && (id >= replicaID || id == 0)
 }
 
 // Born opens the replicas whose births are on stable storage.
@@ -140,22 +151,39 @@ func (c *Controller) Retired(groups []partition.GroupID) (eff ControlEffects) {
 		if h := c.have[g]; h != nil {
 			c.retired[g] = h.birth.ReplicaID
 		}
-		delete(c.have, g)
-		if err := c.groups.fs.RemoveAll(groupDir(c.groups.dataDir, g)); err != nil {
+		if err := removeGroup(c.groups.fs, c.groups.dataDir, g); err != nil {
 			eff.Failed = append(eff.Failed, fmt.Errorf("group %x: remove: %w", g, err))
+			continue
 		}
+		delete(c.have, g)
+	}
+	if c.view != nil {
+		c.plan(&eff) // another replica of the group may have waited for this one to go
 	}
 	return eff
 }
 
-// Unconfirmed are the deleted groups of which the metadata does not know yet that nothing of them is here any more.
+// removeGroup removes a group's files for good: those of another replica of the group may come in their place, and no crash may bring
+// the old ones back then.
+func removeGroup(fs vfs.FS, dataDir string, g partition.GroupID) error {
+	dir := groupDir(dataDir, g)
+	if _, _, err := fs.Stat(dir); vfs.IsNotExist(err) {
+		return nil
+	}
+	if err := fs.RemoveAll(dir); err != nil {
+		return err
+	}
+	return fs.SyncDir(path.Dir(dir))
+}
+
+// Unconfirmed are the groups that lost their replica here of which the metadata does not know yet that nothing of it is here any more.
 func (c *Controller) Unconfirmed() (groups []partition.GroupID) {
 	if c.view == nil {
 		return nil
 	}
-	for _, g := range c.view.Unconfirmed(c.dir) {
-		if c.have[g] == nil {
-			groups = append(groups, g)
+	for _, u := range c.view.Unconfirmed(c.dir) {
+		if h := c.have[u.Group]; h == nil || u.ReplicaID != 0 && h.birth.ReplicaID != u.ReplicaID {
+			groups = append(groups, u.Group)
 		}
 	}
 	return groups

@@ -96,24 +96,30 @@ func (h *host) deliver(replies []partition.Reply) {
 // proposeTimeout is how long one try of a command of our own may take.
 const proposeTimeout = 2 * time.Second
 
-// propose carries out one try of a metadata command of this broker itself.
+// propose is command where the result says nothing.
 func (h *host) propose(ctx context.Context, group partition.GroupID, command []byte) error {
+	_, err := h.command(ctx, group, command)
+	return err
+}
+
+// command carries out one try of a metadata command of this broker itself.
+func (h *host) command(ctx context.Context, group partition.GroupID, command []byte) (cluster.Result, error) {
 	answer := make(chan partition.Reply, 1)
 	id := h.Register(func(r partition.Reply) { answer <- r })
 	defer h.Unregister(id)
 	h.Post([]partition.Request{{From: id, Group: group, Op: partition.OpPropose, Command: command, Deadline: h.Now() + int64(proposeTimeout)}})
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return cluster.Result{}, ctx.Err()
 	case r := <-answer:
 		if r.Err != nil {
-			return r.Err
+			return cluster.Result{}, r.Err
 		}
 		x, err := cluster.DecodeResult(r.Result)
 		if err == nil && x.Reason != cluster.ReasonNone {
 			err = fmt.Errorf("%s: %s", x.Reason, x.Message)
 		}
-		return err
+		return x, err
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"lograft/broker/engine"
 	"lograft/broker/partition"
 	"lograft/broker/rpc"
-	"lograft/broker/security"
 	"lograft/broker/transport"
 )
 
@@ -31,8 +30,7 @@ type sample struct {
 	reserve int64
 	full    bool
 
-	refused        [3]int64 // connections, by listenerNames
-	reloadFailures int64
+	connsRefused, reloadFailures int64
 
 	groups, led, leaderless int
 	now                     int64 // monotonic, ns
@@ -56,7 +54,7 @@ var numbers = []number{
 	{"lograft_groups_led", "Groups that this broker leads.", gauge, func(s *sample) float64 { return float64(s.led) }},
 	{"lograft_groups_leaderless", "Groups with a replica here that know no leader.", gauge, func(s *sample) float64 { return float64(s.leaderless) }},
 	{"lograft_groups_under_replicated", "Groups led here of which a replica is behind or on a broker that is not connected.", gauge, func(s *sample) float64 { return float64(s.replicas.underReplicated) }},
-	{"lograft_replicas_faulty", "Replicas here that do not serve: halted, quarantined, being refilled after the loss of their log, or not answering.", gauge, func(s *sample) float64 { return float64(s.replicas.faulty) }},
+	{"lograft_replicas_faulty", "Replicas here that do not serve: halted, quarantined or not answering.", gauge, func(s *sample) float64 { return float64(s.replicas.faulty) }},
 	{"lograft_replicas_damaged", "Replicas here that hold damaged entries, under repair from others.", gauge, func(s *sample) float64 { return float64(s.replicas.damaged) }},
 	{"lograft_repaired_entries_total", "Entries that replicas here repaired from others.", counter, func(s *sample) float64 { return float64(s.replicas.repaired) }},
 	{"lograft_leaderships_won_total", "Elections won by replicas here.", counter, func(s *sample) float64 { return float64(s.engine.LeadershipsWon) }},
@@ -89,6 +87,7 @@ var numbers = []number{
 	{"lograft_log_bytes", "Bytes of all logs here on disk.", gauge, func(s *sample) float64 { return float64(s.replicas.logBytes) }},
 	{"lograft_read_rounds_total", "ReadIndex rounds that replicas here asked for and got an answer to.", counter, func(s *sample) float64 { return float64(s.engine.ReadRounds) }},
 	{"lograft_reads_confirmed_total", "Reads that these rounds served.", counter, func(s *sample) float64 { return float64(s.engine.ReadsConfirmed) }},
+	{"lograft_connections_refused_total", "Connections of clients closed at once for being too many.", counter, func(s *sample) float64 { return float64(s.connsRefused) }},
 	{"lograft_certificate_reload_failures_total", "Looks at certificate files that found some that can't be used; the old ones stay in use.", counter, func(s *sample) float64 { return float64(s.reloadFailures) }},
 	{"lograft_engine_steps_total", "Steps of the workers.", counter, func(s *sample) float64 { return float64(s.engine.Steps) }},
 }
@@ -110,8 +109,7 @@ var (
 	descBytes     = prometheus.NewDesc("lograft_peer_bytes_total", "Bytes of these frames.", []string{"peer", "class"}, nil)
 	descDropped   = prometheus.NewDesc("lograft_peer_messages_dropped_total", "Messages that were not sent, for want of a stream or of room in its queue.", []string{"peer", "class"}, nil)
 	descQueued    = prometheus.NewDesc("lograft_peer_queued_bytes", "Bytes that wait for the peer.", []string{"peer", "class"}, nil)
-	descConns     = prometheus.NewDesc("lograft_connections_refused_total", "Connections closed at once for being too many, by listener: client, peer, http.", []string{"listener"}, nil)
-	labelled      = []*prometheus.Desc{descSync, descStage, descRefused, descConns, descPeerUp, descFrames, descBytes, descDropped, descQueued}
+	labelled      = []*prometheus.Desc{descSync, descStage, descRefused, descPeerUp, descFrames, descBytes, descDropped, descQueued}
 	partitioned   = []string{"topic", "partition"}
 	descHigh      = prometheus.NewDesc("lograft_partition_high_watermark", "Next offset after the applied records.", partitioned, nil)
 	descStart     = prometheus.NewDesc("lograft_partition_log_start_offset", "First offset that can be read.", partitioned, nil)
@@ -170,9 +168,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}{{"queue", &s.engine.Queue}, {"append", &s.engine.Append}, {"sync", &s.engine.Sync}, {"replicate", &s.engine.Replicate}, {"respond", &s.rpc.Respond}} {
 		ch <- histogram(descStage, x.h, x.stage)
 	}
-	for i, count := range s.refused {
-		ch <- prometheus.MustNewConstMetric(descConns, counter, float64(count), listenerNames[i])
-	}
 	for reason, count := range s.rpc.Refused {
 		ch <- prometheus.MustNewConstMetric(descRefused, counter, float64(count), string(reason))
 	}
@@ -198,17 +193,6 @@ func collectLink(ch chan<- prometheus.Metric, l *transport.LinkStats) {
 	}
 }
 
-var listenerNames = [...]string{"client", "peer", "http"}
-
-func (l *limited) refused() (counts [3]int64) {
-	for i, s := range []*security.Listener{l.client, l.peer, l.http} {
-		if s != nil {
-			counts[i] = s.Refused()
-		}
-	}
-	return counts
-}
-
 func one(b bool) float64 {
 	if b {
 		return 1
@@ -230,7 +214,7 @@ func histogram(d *prometheus.Desc, h *partition.Histogram, labels ...string) pro
 // sample looks at a running broker.
 func (n *node) sample() *sample {
 	s := &sample{engine: n.engine.Stats(), rpc: n.services.Stats(), links: n.mesh.Stats(), disk: &n.disk, space: spaceOf(n.data.Path()),
-		reserve: n.reserve.Load(), full: n.diskFull.Load(), refused: n.limited.refused(), reloadFailures: n.access.reloadFailures.Load()}
+		reserve: n.reserve.Load(), full: n.diskFull.Load(), connsRefused: n.clients.Refused(), reloadFailures: n.access.reloadFailures.Load()}
 	s.now, _ = n.now()
 	s.groups, s.led, s.leaderless = n.dir.led()
 	s.replicas = n.sampleReplicas(s.links)

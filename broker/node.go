@@ -25,7 +25,6 @@ type node struct {
 	opts    Options
 	log     *slog.Logger
 	ls      listeners
-	limited limited
 	access  *access
 	nonce   uint64 // of this start
 	journal journal.Journal
@@ -36,6 +35,7 @@ type node struct {
 	data *datadir.Dir
 
 	// Set by boot, before anything that reads them runs.
+	birth    *cluster.Birth
 	parts    *Parts
 	loaded   *journal.Loaded
 	engine   *engine.Engine
@@ -43,37 +43,30 @@ type node struct {
 	host     *host
 	services *rpc.Server
 	guard    *rpc.Guard
+	clients  *security.Listener // n.ls.client within the limits of connections
 	controls *engine.Inbox[controlEvent]
+	// announcing wakes register; failed takes errors that the broker can't go on after.
+	announcing chan struct{}
+	failed     chan error
 
 	ready       atomic.Bool // engine may be posted to
 	draining    atomic.Bool
 	unconfirmed atomic.Pointer[[]partition.GroupID]
+	settled     settledGroups
 	started     time.Time
 	disk        diskStats
 	diskFull    atomic.Bool // the disk is at its reserve
 	reserve     atomic.Int64
 }
 
-// limited are the listeners within their limits of connections.
-type limited struct {
-	client, peer, http *security.Listener // http: nil without an HTTP port
-}
-
-// peerLimits leave room for three streams each way of a large cluster behind one address, and for its handshakes.
-var peerLimits = security.Limits{Conns: 1024, ConnsPerAddr: 256}
-
 func newNode(o Options, a *access, dir *datadir.Dir, j journal.Journal, ls listeners) *node {
 	n := &node{opts: o, log: o.Logger.With("node", o.NodeID), ls: ls, access: a, nonce: randomUint64(), journal: j, data: dir,
-		controls: engine.NewInbox[controlEvent](), started: time.Now()}
+		controls: engine.NewInbox[controlEvent](), announcing: make(chan struct{}, 1), failed: make(chan error, 4), started: time.Now()}
 	peers := map[uint64]string{}
 	for _, m := range o.InitialCluster {
 		if m.NodeID != o.NodeID {
 			peers[m.NodeID] = m.PeerAddr
 		}
-	}
-	n.limited = limited{client: security.Limit(ls.client, o.Access.Limits), peer: security.Limit(ls.peer, peerLimits)}
-	if ls.http != nil {
-		n.limited.http = security.Limit(ls.http, httpLimits)
 	}
 	n.mesh = transport.New(transport.Options{Node: o.NodeID, Peers: peers, Handler: n, Logger: n.log, Credentials: a.peers})
 	return n
@@ -102,6 +95,7 @@ func (n *node) boot() error {
 	}
 	n.services = rpc.NewServer(env, n.host)
 	n.guard.Count(n.services)
+	n.clients = security.Limit(n.ls.client, n.opts.Access.Limits)
 	n.engine = engine.New(engine.Options{Node: n.opts.NodeID, Workers: n.opts.Workers, Readers: coldReaders, TickEvery: n.opts.Heartbeat,
 		Journal: n.journal, NewOutbox: func(int) engine.Outbox { return newOutbox(n.mesh) }, Sink: n, Now: n.now})
 	for _, r := range parts.Replicas {
@@ -119,12 +113,7 @@ func (n *node) logRecovery(parts *Parts) {
 	for i := range parts.Recovered {
 		r := &parts.Recovered[i]
 		group := fmt.Sprintf("%x", r.Group)
-		if r.Lost != nil {
-			n.log.Error("the replica's log can't be used: it was set aside (*.old in the group's directory) and is fetched anew from the other replicas", "group", group, "err", r.Lost)
-		}
 		switch {
-		case r.Refilling:
-			n.log.Warn("replica is being refilled: it serves and votes when it holds again what it acknowledged", "group", group)
 		case r.Err != nil:
 			n.log.Error("replica is quarantined: the others go on", "group", group, "err", r.Err)
 		case len(r.Recovery.Faulty) > 0:
@@ -139,9 +128,18 @@ func (n *node) adopt(r *partition.Replica) {
 	n.engine.Post(engine.WorkerOf(r.Group(), n.engine.Workers()), engine.Event{Adopt: r})
 }
 
+// fail ends Run with an error, the first one of several.
+func (n *node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default:
+	}
+}
+
 // controlEvent is what the controller's loop takes.
 type controlEvent struct {
 	view                   bool
+	roster                 []datadir.Seat
 	born, retired, removed []partition.GroupID
 }
 
@@ -159,7 +157,15 @@ func (n *node) control(ctx context.Context) {
 			ev := &events[i]
 			c := n.parts.Controller
 			if ev.view {
-				n.carryOut(c.ViewChanged(n.parts.View()))
+				v := n.parts.View()
+				if err := n.learn(seatsOf(v), true); err != nil {
+					n.fail(err)
+				}
+				n.carryOut(c.ViewChanged(v))
+				n.announceSoon()
+			}
+			if ev.roster != nil {
+				n.carryOut(c.RosterChanged(metaPeers(ev.roster)))
 			}
 			if len(ev.born) > 0 {
 				n.carryOut(c.Born(ev.born))
@@ -174,6 +180,9 @@ func (n *node) control(ctx context.Context) {
 		}
 		groups := n.parts.Controller.Unconfirmed()
 		n.unconfirmed.Store(&groups)
+		if len(groups) > 0 {
+			n.announceSoon()
+		}
 	}
 }
 
@@ -184,6 +193,9 @@ func (n *node) carryOut(eff ControlEffects) {
 	for _, r := range eff.Adopt {
 		n.adopt(r)
 	}
+	for i := range eff.Members {
+		n.engine.Post(engine.WorkerOf(eff.Members[i].Group, n.engine.Workers()), engine.Event{Members: &eff.Members[i]})
+	}
 	for i := range eff.Configure {
 		n.engine.Post(engine.WorkerOf(eff.Configure[i].Group, n.engine.Workers()), engine.Event{Config: &eff.Configure[i]})
 	}
@@ -193,54 +205,6 @@ func (n *node) carryOut(eff ControlEffects) {
 	if !eff.Sync.Empty() {
 		n.engine.Sync(eff.Sync)
 	}
-}
-
-// register announces this broker's addresses, and which deleted groups are gone from here, until the metadata says so.
-func (n *node) register(ctx context.Context) {
-	tick := time.NewTicker(registerEvery)
-	defer tick.Stop()
-	wait := 10 * time.Millisecond
-	for {
-		cmd, what := n.announcement()
-		var err error
-		if cmd != nil {
-			err = n.host.propose(ctx, n.parts.MetaGroup, cmd)
-			if err != nil && ctx.Err() == nil {
-				n.log.Debug("not announced yet", "what", what, "err", err)
-			}
-		}
-		if cmd == nil || err != nil && wait >= registerEvery {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			continue
-		}
-		if err != nil {
-			wait *= 2
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-	}
-}
-
-// announcement is the command that would make the metadata true about this broker; nil if it is.
-func (n *node) announcement() (cmd []byte, what string) {
-	dir := cluster.ID(n.data.Identity().DirID)
-	want := cluster.RegisterBroker{RequestID: randomID(), NodeID: n.opts.NodeID, DirID: dir, ClientAddr: n.opts.Advertise, PeerAddr: n.opts.AdvertisePeer,
-		HTTPAddr: n.opts.HTTPListen, Version: n.opts.Version}
-	b, ok := n.parts.View().BrokerByID(n.opts.NodeID)
-	if !ok || b.ClientAddr != want.ClientAddr || b.PeerAddr != want.PeerAddr || b.HTTPAddr != want.HTTPAddr || b.Version != want.Version {
-		return cluster.EncodeRegisterBroker(want), "addresses"
-	}
-	if groups := n.unconfirmed.Load(); groups != nil && len(*groups) > 0 {
-		return cluster.EncodeConfirmRemoved(cluster.ConfirmRemoved{RequestID: randomID(), DirID: dir, Groups: *groups}), "removed groups"
-	}
-	return nil, ""
 }
 
 func (n *node) tellClock(ctx context.Context) {
@@ -281,8 +245,12 @@ func (n *node) Greet() transport.Hello {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	id := n.data.Identity()
-	return transport.Hello{Protocol: transport.Protocol, ClusterName: id.ClusterName, ClusterID: id.ClusterID, Born: id.ClusterID != [16]byte{},
+	h := transport.Hello{Protocol: transport.Protocol, ClusterName: id.ClusterName, ClusterID: id.ClusterID, Born: id.ClusterID != [16]byte{},
 		NodeID: id.NodeID, DirID: id.DirID, Boot: id.Boot, Nonce: n.nonce}
+	if h.Born {
+		h.Seats = fromSeats(n.data.Seats())
+	}
+	return h
 }
 
 // Check implements transport.Handler: frames pass only between brokers of the same born cluster, and never from a wiped or older
@@ -301,8 +269,12 @@ func (n *node) Check(peer transport.Hello) error {
 		return fmt.Errorf("node %d belongs to cluster %x, node %d to %x: one of them has the wrong data directory", peer.NodeID, peer.ClusterID[:4], mine.NodeID, mine.ClusterID[:4])
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.data.CheckPeer(peer.NodeID, datadir.Incarnation{DirID: peer.DirID, Boot: peer.Boot, Nonce: peer.Nonce})
+	err := n.data.CheckPeer(peer.NodeID, datadir.Incarnation{DirID: peer.DirID, Boot: peer.Boot, Nonce: peer.Nonce})
+	n.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return n.learn(toSeats(peer.Seats), false)
 }
 
 // Frame implements transport.Handler.
@@ -368,8 +340,5 @@ func (n *node) Removed(groups []partition.GroupID) {
 
 // Halted implements engine.Sink: a replica that stopped for good is named. The others go on, unless its disk failed: then Run ends.
 func (n *node) Halted(err error) { n.log.Error("replica halted", "err", err) }
-
-// Settled implements engine.Sink: the metadata asks for no change of members yet.
-func (n *node) Settled([]partition.Settled) {}
 
 var errEmptyJournal = errors.New("the journal is empty but the directory belongs to a cluster")

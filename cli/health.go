@@ -29,6 +29,7 @@ type brokerHealth struct {
 	Node           uint64   `json:"node"`
 	Up             bool     `json:"up"`
 	Version        string   `json:"version"`
+	Leaving        bool     `json:"leaving"` // it is being decommissioned
 	Leads          int      `json:"leads"`
 	Replicas       int      `json:"replicas"`
 	Behind         int      `json:"behind"`
@@ -53,6 +54,8 @@ type health struct {
 	Leaderless      int            `json:"leaderless"`
 	UnderReplicated int            `json:"under_replicated"`
 	FaultyRanges    int            `json:"faulty_ranges"`
+	Moving          int            `json:"partitions_moving"` // replicas are on their way: no fault
+	Rebalancing     bool           `json:"rebalancing"`
 	CanLoseOne      bool           `json:"can_lose_one_broker"`
 	WhyNot          string         `json:"why_not,omitempty"`
 	Nodes           []brokerHealth `json:"nodes"`
@@ -171,7 +174,27 @@ func (a *app) lookHealth(ctx context.Context, k *client.Client) (health, error) 
 	all.Wait()
 	h := judge(&d, answers)
 	h.Groups = groups
+	m, err := k.DescribeMembers(ctx, client.Committed)
+	if err != nil {
+		return health{}, err
+	}
+	h.members(&m)
 	return h, nil
+}
+
+// members adds what is under way. A broker that registered and was never heard is a fault: nothing says where it is.
+func (h *health) members(m *client.Members) {
+	h.Moving, h.Rebalancing = len(m.Moving), m.Rebalancing
+	for _, b := range m.Brokers {
+		at := slices.IndexFunc(h.Nodes, func(n brokerHealth) bool { return n.Node == b.Node })
+		switch {
+		case at >= 0:
+			h.Nodes[at].Leaving = b.Leaving
+		case b.Registered:
+			h.Problems = append(h.Problems, problem{Node: b.Node, Problem: "the broker registered and has not said where it is: look at its log, or remove it with broker cluster remove"})
+			h.Healthy = false
+		}
+	}
 }
 
 // laggingGroups are the consumer groups that are furthest behind. What does not answer in time is left out: a lag is no fault.
@@ -320,6 +343,9 @@ func (h *health) group(g *groupHealth, missed map[uint64]int) {
 			h.FaultyRanges++
 			h.Problems = append(h.Problems, problem{s.Topic, s.Partition, s.Node, describeFaulty(f)})
 		}
+		if !slices.Contains(g.nodes, s.Node) {
+			continue // on its way, or about to leave: it has no vote
+		}
 		switch l := g.leader; {
 		case s.Problem != "":
 			h.Problems = append(h.Problems, problem{s.Topic, s.Partition, s.Node, s.Problem})
@@ -381,12 +407,16 @@ func (a *app) showHealth(h *health) error {
 	if !h.CanLoseOne {
 		lose = "NO: " + h.WhyNot
 	}
+	moves := ""
+	if h.Moving > 0 || h.Rebalancing {
+		moves = fmt.Sprintf(", on the move %d", h.Moving)
+	}
 	leader := "none"
 	if h.MetadataLeader != 0 {
 		leader = fmt.Sprintf("node %d", h.MetadataLeader)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s: cluster %s, %d brokers, %d topics, %d partitions, metadata leader: %s\nleaderless %d, under-replicated %d, faulty ranges %d; can lose one more broker: %s\n\n",
-		word, h.Cluster, h.Brokers, h.Topics, h.Partitions, leader, h.Leaderless, h.UnderReplicated, h.FaultyRanges, lose)
+	_, err := fmt.Fprintf(a.Out, "%s: cluster %s, %d brokers, %d topics, %d partitions, metadata leader: %s\nleaderless %d, under-replicated %d, faulty ranges %d%s; can lose one more broker: %s\n\n",
+		word, h.Cluster, h.Brokers, h.Topics, h.Partitions, leader, h.Leaderless, h.UnderReplicated, h.FaultyRanges, moves, lose)
 	if err != nil {
 		return err
 	}
@@ -399,6 +429,9 @@ func (a *app) showHealth(h *health) error {
 	rows := [][]string{{"NODE", "STATE", "LEADS", "REPLICAS", "BEHIND", "FAULTY", "SYNC-MS", "DISK-FREE-GIB", "DISK-ERRORS", "ELECTIONS-WON", "VERSION"}}
 	for _, n := range h.Nodes {
 		state := "up"
+		if n.Leaving {
+			state = "leaving"
+		}
 		if !n.Up {
 			state = "DOWN"
 		}

@@ -26,6 +26,15 @@ func newBar(a *app, quiet bool, total int64, what string) *progressbar.ProgressB
 		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionEnableColorCodes(os.Getenv("NO_COLOR") == ""))
 }
 
+// newCount is newBar for things that are counted.
+func newCount(a *app, total int64, what string) *progressbar.ProgressBar {
+	if !terminal(a.Err) {
+		return nil
+	}
+	return progressbar.NewOptions64(total, progressbar.OptionSetWriter(a.Err), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(),
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(), progressbar.OptionEnableColorCodes(os.Getenv("NO_COLOR") == ""))
+}
+
 // errorsShown is how many failed records are named on standard error.
 const errorsShown = 5
 

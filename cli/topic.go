@@ -20,7 +20,7 @@ func (a *app) topicCommand() *cobra.Command {
 		}}
 	a.clientFlags(c)
 	a.formatFlag(c)
-	c.AddCommand(a.topicCreate(), a.topicList(), a.topicDescribe(), a.topicAlter(), a.topicTrim(), a.topicDelete())
+	c.AddCommand(a.topicCreate(), a.topicList(), a.topicDescribe(), a.topicAlter(), a.topicTrim(), a.topicReassign(), a.topicDelete())
 	return c
 }
 

@@ -29,7 +29,8 @@ type partitionJSON struct {
 	Partition   int32    `json:"partition"`
 	Leader      uint64   `json:"leader"`
 	LeaderEpoch int32    `json:"leader_epoch"`
-	Replicas    []uint64 `json:"replicas"`
+	Replicas    []uint64 `json:"replicas"`            // nodes of those that vote
+	MovingTo    []uint64 `json:"moving_to,omitempty"` // while it is on the move: nodes of those that shall
 	// From the brokers that answered: absent elsewhere, and while no replica could be asked.
 	LogStart      *int64        `json:"log_start,omitempty"`
 	HighWatermark *int64        `json:"high_watermark,omitempty"`
@@ -62,7 +63,7 @@ func toTopicJSON(t *client.Topic, states []client.ReplicaState) topicJSON {
 		out.Settings = append(out.Settings, settingJSON{s.Key, s.Value, s.Default, settingSource(s)})
 	}
 	for _, p := range t.Partitions {
-		q := partitionJSON{Partition: p.Number, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Replicas: p.Replicas}
+		q := partitionJSON{Partition: p.Number, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Replicas: p.Replicas, MovingTo: p.Wanted}
 		q.States = replicaStates(p.Number, states)
 		for i := range q.States {
 			if s := &q.States[i]; s.Problem == "" && (q.HighWatermark == nil || s.Node == p.Leader) {
@@ -152,7 +153,11 @@ func partitionRows(t *topicJSON) [][]string {
 		if worst >= 0 {
 			lag = fmt.Sprint(worst)
 		}
-		rows = append(rows, []string{fmt.Sprint(p.Partition), leader, fmt.Sprint(p.LeaderEpoch), nodes(p.Replicas), number(p.LogStart), number(p.HighWatermark), number(p.SizeBytes), lag})
+		where := nodes(p.Replicas)
+		if len(p.MovingTo) > 0 {
+			where += "->" + nodes(p.MovingTo)
+		}
+		rows = append(rows, []string{fmt.Sprint(p.Partition), leader, fmt.Sprint(p.LeaderEpoch), where, number(p.LogStart), number(p.HighWatermark), number(p.SizeBytes), lag})
 	}
 	return rows
 }

@@ -46,7 +46,8 @@ type Partition struct {
 	Number      int32
 	Leader      uint64   // node; 0: none known to the broker that answered
 	LeaderEpoch int32    // Raft term
-	Replicas    []uint64 // nodes, the preferred leader first
+	Replicas    []uint64 // nodes of those that vote, the preferred leader first
+	Wanted      []uint64 // while the partition is on the move: nodes of those that shall vote
 }
 
 // Broker describes a registered broker.
@@ -100,6 +101,9 @@ func fromTopic(t *pb.Topic) Topic {
 		q := Partition{Number: p.GetNumber(), Leader: p.GetLeaderNode(), LeaderEpoch: p.GetLeaderEpoch()}
 		for _, r := range p.GetReplicas() {
 			q.Replicas = append(q.Replicas, r.GetNode())
+		}
+		for _, r := range p.GetWanted() {
+			q.Wanted = append(q.Wanted, r.GetNode())
 		}
 		out.Partitions = append(out.Partitions, q)
 	}

@@ -304,6 +304,9 @@ const (
 	ReasonInvalid       = core.ReasonInvalid
 	ReasonTopicNotFound = core.ReasonTopicNotFound
 	ReasonOutOfRange    = core.ReasonOutOfRange
+	ReasonUnavailable   = core.ReasonUnavailable
+	ReasonTimeout       = core.ReasonTimeout
+	ReasonUnreachable   = core.ReasonUnreachable
 )
 
 // Outcomes of an Error.

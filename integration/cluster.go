@@ -24,6 +24,9 @@ type Options struct {
 	Bin   Binaries
 	Dir   string // an existing folder of ours; each broker gets node-N and node-N.log in it
 	Nodes int    // 1 to 9
+	// First is how many of them the cluster is born with, 0: all. Start without names starts these; the others know themselves and the
+	// first two.
+	First int
 	// Serve is added to every `broker serve`.
 	Serve []string
 	// Links puts a Link between every two brokers.
@@ -63,6 +66,9 @@ func New(o Options) (*Cluster, error) {
 	ports, err := FreePorts(3 * o.Nodes)
 	if err != nil {
 		return nil, err
+	}
+	if o.First == 0 {
+		o.First = o.Nodes
 	}
 	c := &Cluster{opts: o}
 	for i := range o.Nodes {
@@ -165,10 +171,10 @@ func (c *Cluster) Brokers() string {
 	return strings.Join(addrs, ",")
 }
 
-// Start starts the given brokers, all if none is given. It does not wait for them.
+// Start starts the given brokers, all first ones if none is given. It does not wait for them.
 func (c *Cluster) Start(nodes ...*Node) error {
 	if len(nodes) == 0 {
-		nodes = c.nodes
+		nodes = c.nodes[:c.opts.First]
 	}
 	for _, n := range nodes {
 		if err := n.Start(); err != nil {
@@ -178,10 +184,10 @@ func (c *Cluster) Start(nodes ...*Node) error {
 	return nil
 }
 
-// WaitReady returns when the given brokers, all if none is given, say that they have joined and caught up.
+// WaitReady returns when the given brokers, all first ones if none is given, say that they have joined and caught up.
 func (c *Cluster) WaitReady(ctx context.Context, nodes ...*Node) error {
 	if len(nodes) == 0 {
-		nodes = c.nodes
+		nodes = c.nodes[:c.opts.First]
 	}
 	for _, n := range nodes {
 		if err := n.waitReady(ctx); err != nil {
@@ -234,6 +240,13 @@ func (c *Cluster) Close() {
 func (n *Node) serveArgs() []string {
 	var initial []string
 	for _, peer := range n.cluster.nodes {
+		known := n.cluster.opts.First
+		if n.ID > known {
+			known = 2
+		}
+		if peer.ID > known && peer != n {
+			continue
+		}
 		address := peer.Peer
 		if l := n.cluster.Link(n.ID, peer.ID); l != nil {
 			address = l.Address()

@@ -43,40 +43,27 @@ var diskCases = []faultCase{
 		kept := n.DataDir + ".kept"
 		must(f.T, os.Rename(n.DataDir, kept))
 		must(f.T, os.MkdirAll(n.DataDir, 0o755))
-		must(f.T, n.Start())
-		f.sleep(3 * time.Second)
-		if n.Running() && n.Ready(f.ctx) == nil {
-			f.Errorf("node %d says that it is ready on an empty directory", n.ID)
-		}
-		if n.Running() {
-			must(f.T, n.Kill())
-		}
-		must(f.T, os.RemoveAll(n.DataDir))
-		must(f.T, os.Rename(kept, n.DataDir))
 		f.start(n)
+		f.healthy()
+		// From now on the directory that was lost is refused, should it be found again.
+		f.insteadOf(n, kept, "is registered with data directory")
 	}, gapMax: 5 * time.Second},
 	{name: "directory-old-copy", hurt: func(f *faultRun) {
 		n := f.follower()
 		must(f.T, n.Kill())
-		old, kept := n.DataDir+".old", n.DataDir+".kept"
+		old := n.DataDir + ".old"
 		copyDir(f.T, n.DataDir, old)
 		f.start(n)
 		f.load.await(f.load.count() + 100)
 		must(f.T, n.Kill())
-		must(f.T, os.Rename(n.DataDir, kept))
+		must(f.T, os.RemoveAll(n.DataDir))
 		must(f.T, os.Rename(old, n.DataDir))
 		f.load.await(f.load.count() + 20)
-		must(f.T, n.Start()) // its boot number is that of a start that was seen, with another nonce
-		f.sleep(3 * time.Second)
-		if !refusedAsCopy(f.c, n) {
-			f.Errorf("nobody refuses node %d, whose directory is an old copy", n.ID)
-		}
-		if n.Running() {
-			must(f.T, n.Kill())
-		}
+		f.refused(n, "old copy", "stop the copy") // its boot number is that of a start that was seen, with another nonce
 		must(f.T, os.RemoveAll(n.DataDir))
-		must(f.T, os.Rename(kept, n.DataDir))
+		must(f.T, os.MkdirAll(n.DataDir, 0o755))
 		f.start(n)
+		f.healthy()
 	}, gapMax: 5 * time.Second},
 	{name: "eio-sync", needs: needsStrace, restart: true, hurt: func(f *faultRun) { f.injectUntilExit(f.leader(), "fdatasync:error=EIO:when=3") }},
 	{name: "eio-write", needs: needsStrace, restart: true, hurt: func(f *faultRun) { f.injectUntilExit(f.leader(), "pwritev,pwritev2,pwrite64:error=EIO:when=3") }},
@@ -158,14 +145,43 @@ func appendTo(t *testing.T, name string, b []byte) {
 
 func copyDir(t *testing.T, from, to string) { must(t, os.CopyFS(to, os.DirFS(from))) }
 
-// refusedAsCopy reports whether any broker says that it does not listen to n, or n that it is not listened to.
-func refusedAsCopy(c *Cluster, n *Node) bool {
-	for _, o := range c.Nodes() {
-		if log, err := os.ReadFile(o.LogFile); err == nil && (strings.Contains(string(log), "old copy") || strings.Contains(string(log), "stop the copy")) {
-			return true
+// refused starts a broker that others must not listen to, waits until one of them or it says so in one of these ways, and kills it.
+func (f *faultRun) refused(n *Node, words ...string) {
+	f.Helper()
+	said := func() int {
+		count := 0
+		for _, o := range f.c.Nodes() {
+			log, _ := os.ReadFile(o.LogFile)
+			for _, w := range words {
+				count += strings.Count(string(log), w)
+			}
 		}
+		return count
 	}
-	return !n.Running()
+	before := said()
+	must(f.T, n.Start())
+	if err := Until(f.ctx, func() (bool, error) { return said() > before, nil }); err != nil {
+		f.Fatalf("nobody refuses node %d with one of %q: %v", n.ID, words, err)
+	}
+	if n.Running() && n.Ready(f.ctx) == nil {
+		f.Errorf("node %d is ready although it is refused", n.ID)
+	}
+	if n.Running() {
+		must(f.T, n.Kill())
+	}
+}
+
+// insteadOf puts another directory in the place of a broker's, sees it refused, and puts the right one back.
+func (f *faultRun) insteadOf(n *Node, other, words string) {
+	f.Helper()
+	must(f.T, n.Kill())
+	right := n.DataDir + ".right"
+	must(f.T, os.Rename(n.DataDir, right))
+	must(f.T, os.Rename(other, n.DataDir))
+	f.refused(n, words)
+	must(f.T, os.RemoveAll(n.DataDir))
+	must(f.T, os.Rename(right, n.DataDir))
+	f.start(n)
 }
 
 func needsStrace() string {

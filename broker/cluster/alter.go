@@ -115,7 +115,7 @@ func (s *State) addPartitions(index uint64, c AddPartitions) Result {
 		return x
 	}
 	t := *s.topics[at]
-	have, replication := int32(len(t.Partitions)), len(t.Partitions[0].Replicas)
+	have, replication := int32(len(t.Partitions)), len(t.Partitions[0].Voters)
 	switch more := int(c.Partitions - have); {
 	case more == 0:
 		return Result{Topic: t.ID}
@@ -125,10 +125,10 @@ func (s *State) addPartitions(index uint64, c AddPartitions) Result {
 		return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("%d partitions: 1 to %d are possible", c.Partitions, PartitionsMax)}
 	case s.partitions+more > PartitionsTotalMax:
 		return Result{Reason: ReasonLimit, Message: fmt.Sprintf("%d partitions exist, %d are possible in all: delete topics or ask for fewer partitions", s.partitions, PartitionsTotalMax)}
-	case replication > len(s.brokers):
-		return Result{Reason: ReasonNotEnoughBrokers, Message: fmt.Sprintf("replication factor %d, but %d brokers are registered: start more brokers", replication, len(s.brokers))}
+	case replication > s.placeable():
+		return Result{Reason: ReasonNotEnoughBrokers, Message: fmt.Sprintf("replication factor %d, but %d brokers can take replicas: start more brokers", replication, s.placeable())}
 	}
-	added := s.place(c.Seed, have, c.Partitions, replication, t.Settings())
+	added := s.place(index, c.Seed, have, c.Partitions, replication, t.Settings())
 	t.Partitions = append(slices.Clone(t.Partitions), added...)
 	s.partitions += len(added)
 	s.replaceTopic(index, at, &t)

@@ -14,6 +14,13 @@ const (
 	kindConfirmRemoved
 	kindAlterTopic
 	kindAddPartitions
+	kindJoinBroker
+	kindAddBroker
+	kindRemoveBroker
+	kindDecommission
+	kindReassign
+	kindRebalance
+	kindSettled
 )
 
 // commandHeadBytes is what RequestID reads.
@@ -129,7 +136,7 @@ func EncodeAllocProducerIDs(c AllocProducerIDs) []byte {
 	return w.Data()
 }
 
-// ConfirmRemoved says that a data directory holds nothing of these deleted groups any more.
+// ConfirmRemoved says that a data directory holds nothing any more of the replicas of these groups that were removed from it.
 type ConfirmRemoved struct {
 	RequestID ID
 	DirID     ID
@@ -168,6 +175,10 @@ const (
 	ReasonLimit            Reason = "LIMIT_REACHED"
 	ReasonWrongDirectory   Reason = "WRONG_DIRECTORY"
 	ReasonUserNotFound     Reason = "USER_NOT_FOUND"
+	ReasonBrokerNotFound   Reason = "BROKER_NOT_FOUND"
+	ReasonBrokerInUse      Reason = "BROKER_IN_USE"
+	ReasonMajorityLost     Reason = "MAJORITY_LOST"
+	ReasonInProgress       Reason = "CHANGE_IN_PROGRESS"
 )
 
 // Result answers a command.

@@ -4,5 +4,8 @@
 //
 // A View is an immutable picture of the state for everyone else. Plan says what one broker must do to match a view.
 //
-// Limitations: the brokers are those of the cluster's birth; the partitions of a topic never become fewer.
+// Who is in the cluster (seats.go) and where replicas shall be (moves.go, even.go) is decided here too: commands change what is wanted, the
+// leaders of the groups make it so and report it, and State goes on from there. Whoever asked for it need not wait.
+//
+// Limitations: the partitions of a topic never become fewer.
 package cluster

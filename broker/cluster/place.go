@@ -10,7 +10,7 @@ type load struct {
 
 // place puts new partitions [from, to) of a topic on the registered brokers: each partition's preferred leader on the broker that leads
 // least, its other replicas on those that hold least. Equal loads are decided by replicas held, then by node id.
-func (s *State) place(seed ID, from, to int32, replication int, born Settings) []Partition {
+func (s *State) place(index uint64, seed ID, from, to int32, replication int, born Settings) []Partition {
 	loads := s.loads()
 	list := make([]Partition, to-from)
 	for i := range list {
@@ -29,14 +29,22 @@ func (s *State) place(seed ID, from, to int32, replication int, born Settings) [
 		for _, l := range rest[:replication-1] {
 			s.assign(p, l)
 		}
+		p.Version, p.Settled, p.Current, p.BornVoters = index, index, p.Voters, p.Voters
 	}
 	return list
 }
 
+// assign gives a new partition one more replica.
 func (s *State) assign(p *Partition, l *load) {
-	p.Replicas = append(p.Replicas, Replica{ID: s.nextReplica, NodeID: l.broker.NodeID, Dir: l.broker.DirID})
-	s.nextReplica++
+	p.Voters = append(p.Voters, s.nextReplica)
+	p.Replicas = append(p.Replicas, s.newReplica(l.broker.NodeID, l.broker.DirID))
 	l.replicas++
+}
+
+func (s *State) newReplica(node uint64, dir ID) Replica {
+	r := Replica{ID: s.nextReplica, NodeID: node, Dir: dir}
+	s.nextReplica++
+	return r
 }
 
 // compare orders pairs: the first pair that differs decides.
@@ -49,21 +57,26 @@ func compare(pairs ...int) int {
 	return 0
 }
 
+// loads are the brokers that may get replicas, by node id, with what is wanted on each: registered ones that do not leave.
 func (s *State) loads() []*load {
-	loads := make([]*load, len(s.brokers))
+	var loads []*load
+	byNode := map[uint64]*load{}
 	for i := range s.brokers {
-		loads[i] = &load{broker: &s.brokers[i]}
+		if b := &s.brokers[i]; s.settledSeat(b.NodeID) {
+			l := &load{broker: b}
+			loads, byNode[b.NodeID] = append(loads, l), l
+		}
 	}
 	for _, t := range s.topics {
 		for i := range t.Partitions {
-			for j, r := range t.Partitions[i].Replicas {
-				at, ok := findBroker(s.brokers, r.NodeID)
-				if !ok {
-					continue
-				}
-				loads[at].replicas++
-				if j == 0 {
-					loads[at].leaders++
+			p := &t.Partitions[i]
+			for j, id := range p.Voters {
+				r, _ := p.Replica(id)
+				if l := byNode[r.NodeID]; l != nil {
+					l.replicas++
+					if j == 0 {
+						l.leaders++
+					}
 				}
 			}
 		}

@@ -15,7 +15,8 @@ type Action struct {
 }
 
 // Plan compares what the broker with this data directory holds with what the view says. A replica is removed only because a
-// committed command deleted its topic (a tombstone), never because it is missing from a view.
+// committed command took it from its group (a tombstone), never because it is missing from a view. A new replica of a group that is
+// still held waits until the old one is gone.
 func Plan(node uint64, dir ID, v *View, have []GroupHave) (actions []Action) {
 	held := make(map[ID]uint64, len(have))
 	for _, h := range have {
@@ -35,29 +36,25 @@ func Plan(node uint64, dir ID, v *View, have []GroupHave) (actions []Action) {
 		}
 	}
 	for i := range v.tombstones {
-		if id, ok := held[v.tombstones[i].group]; ok {
-			actions = append(actions, Action{Group: v.tombstones[i].group, ReplicaID: id, Delete: true})
+		t := &v.tombstones[i]
+		if id, ok := held[t.group]; ok && t.dir == dir && (t.replica == id || t.replica == 0) {
+			actions = append(actions, Action{Group: t.group, ReplicaID: id, Delete: true})
 		}
 	}
 	return actions
 }
 
-// Unconfirmed are the deleted groups of which this directory has not said yet that it holds nothing.
-func (v *View) Unconfirmed(dir ID) (groups []ID) {
+// Unconfirmed are the removed replicas of which this directory has not said yet that it holds nothing.
+func (v *View) Unconfirmed(dir ID) (list []GroupHave) {
 	for i := range v.tombstones {
-		for _, d := range v.tombstones[i].dirs {
-			if d == dir {
-				groups = append(groups, v.tombstones[i].group)
-			}
+		if t := &v.tombstones[i]; t.dir == dir {
+			list = append(list, GroupHave{Group: t.group, ReplicaID: t.replica})
 		}
 	}
-	return groups
+	return list
 }
 
+// birth is what every replica of a partition is born with, whenever it comes: one that is not among the first voters begins empty.
 func (t *Topic) birth(p *Partition) *PartitionBirth {
-	b := &PartitionBirth{Topic: t.ID, Number: p.Number, Groups: t.Name == GroupsTopic, Settings: p.Born, Replicas: p.Replicas}
-	for _, r := range p.Replicas {
-		b.Voters = append(b.Voters, r.ID)
-	}
-	return b
+	return &PartitionBirth{Topic: t.ID, Number: p.Number, Groups: t.Name == GroupsTopic, Settings: p.Born, Replicas: p.Replicas, Voters: p.BornVoters}
 }

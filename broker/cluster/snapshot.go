@@ -1,8 +1,15 @@
 package cluster
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-const snapshotVersion = 3
+const (
+	snapshotVersion = 4
+	// snapshotBorn is the version before membership could change: seats and replicas are those of the births.
+	snapshotBorn = 3
+)
 
 // Snapshot is the whole state: equal states have equal bytes.
 func (s *State) Snapshot() []byte {
@@ -30,18 +37,14 @@ func (s *State) Snapshot() []byte {
 		w.U64(t.ConfigVersion)
 		w.Count(len(t.Partitions))
 		for i := range t.Partitions {
-			w.ID(t.Partitions[i].Group)
-			w.settings(&t.Partitions[i].Born)
-			w.replicas(t.Partitions[i].Replicas)
+			w.partition(&t.Partitions[i])
 		}
 	}
 	w.Count(len(s.tombstones))
 	for i := range s.tombstones {
 		w.ID(s.tombstones[i].group)
-		w.Count(len(s.tombstones[i].dirs))
-		for _, d := range s.tombstones[i].dirs {
-			w.ID(d)
-		}
+		w.U64(s.tombstones[i].replica)
+		w.ID(s.tombstones[i].dir)
 	}
 	w.Count(len(s.requests))
 	for _, id := range s.requests {
@@ -49,14 +52,48 @@ func (s *State) Snapshot() []byte {
 		w.Bytes(s.results[id])
 	}
 	w.accessState(s.access)
+	w.members(s)
 	return w.Data()
+}
+
+func (w *writer) partition(p *Partition) {
+	w.ID(p.Group)
+	w.settings(&p.Born)
+	w.replicas(p.Replicas)
+	for _, ids := range [][]uint64{p.Voters, p.Learners, p.Current, p.BornVoters, p.BornLearners} {
+		w.ids(ids)
+	}
+	w.U64(p.Version)
+	w.U64(p.Settled)
+}
+
+// members is who is in the cluster, and what is under way there.
+func (w *writer) members(s *State) {
+	w.Count(len(s.seats))
+	for _, x := range s.seats {
+		w.U64(x.NodeID)
+		w.ID(x.DirID)
+		w.U64(x.ReplicaID)
+		w.Str(x.PeerAddr)
+		w.U64(x.Since)
+		w.Bool(x.Leaving)
+	}
+	w.Count(len(s.gone))
+	for _, g := range s.gone {
+		w.U64(g.NodeID)
+		w.U64(g.Since)
+	}
+	w.partition(&s.meta)
+	w.Bool(s.misplaced)
+	w.Bool(s.rebalancing)
 }
 
 // Restore replaces the state by a snapshot's. On an error the state is as before.
 func (s *State) Restore(b []byte) error {
 	r := newReader(b)
-	if v := r.U8(); r.Err() == nil && v != snapshotVersion {
-		return fmt.Errorf("metadata snapshot: version %d, this program reads %d", v, snapshotVersion)
+	v := r.U8()
+	if v != snapshotVersion && v != snapshotBorn {
+		return fmt.Errorf("metadata snapshot: version %d, this program reads %d and %d", v, snapshotBorn, snapshotVersion)
 	}
 	n := NewState(s.birth)
 	n.version, n.nextReplica, n.nextProducer = r.U64(), r.U64(), int64(r.U64())
@@ -64,24 +101,33 @@ func (s *State) Restore(b []byte) error {
 		n.brokers = append(n.brokers, Broker{NodeID: r.U64(), DirID: r.ID(), ReplicaID: r.U64(), ClientAddr: r.Str(), PeerAddr: r.Str(), HTTPAddr: r.Str(), Version: r.Str()})
 	}
 	for range r.Count(16 + 4 + 16 + 4 + 4) {
-		t := r.topic()
+		t := r.topic(v, n.version)
 		n.topics = append(n.topics, t)
 		at, _ := findID(n.byID, t.ID)
 		n.byID = insert(n.byID, at, t)
 		n.partitions += len(t.Partitions)
-	}
-	for range r.Count(16 + 4) {
-		stone := tombstone{group: r.ID()}
-		for range r.Count(16) {
-			stone.dirs = append(stone.dirs, r.ID())
+		for i := range t.Partitions {
+			if t.Partitions[i].Moving() {
+				n.moving[t.Partitions[i].Group] = movingRef{t.ID, int32(i)}
+			}
 		}
-		n.tombstones = append(n.tombstones, stone)
 	}
+	n.tombstones = r.tombstones(v)
 	for range r.Count(16 + 4) {
 		id := r.ID()
 		n.remember(id, append([]byte(nil), r.Bytes()...))
 	}
 	n.access = r.accessState()
+	if v == snapshotVersion {
+		r.members(n)
+	} else {
+		for i := range n.brokers {
+			if seat, ok := n.seat(n.brokers[i].NodeID); ok {
+				seat.PeerAddr = n.brokers[i].PeerAddr
+				n.putSeat(seat)
+			}
+		}
+	}
 	if err := r.End(); err != nil {
 		return fmt.Errorf("metadata snapshot: %w", err)
 	}
@@ -89,11 +135,58 @@ func (s *State) Restore(b []byte) error {
 	return nil
 }
 
-func (r *reader) topic() *Topic {
+func (r *reader) tombstones(version uint8) (list []tombstone) {
+	for range r.Count(16 + 4) {
+		stone := tombstone{group: r.ID()}
+		if version == snapshotBorn {
+			for range r.Count(16) {
+				stone.dir = r.ID()
+				list = append(list, stone)
+			}
+			continue
+		}
+		stone.replica, stone.dir = r.U64(), r.ID()
+		list = append(list, stone)
+	}
+	slices.SortFunc(list, compareTombstones)
+	return list
+}
+
+func (r *reader) members(s *State) {
+	s.seats = nil
+	for range r.Count(8 + 16 + 8 + 4 + 8 + 1) {
+		s.seats = append(s.seats, Seat{NodeID: r.U64(), DirID: r.ID(), ReplicaID: r.U64(), PeerAddr: r.Str(), Since: r.U64(), Leaving: r.Bool()})
+	}
+	for range r.Count(8 + 8) {
+		s.gone = append(s.gone, Gone{NodeID: r.U64(), Since: r.U64()})
+	}
+	s.meta = r.partition(-1)
+	s.misplaced, s.rebalancing = r.Bool(), r.Bool()
+}
+
+func (r *reader) topic(version uint8, index uint64) *Topic {
 	t := &Topic{ID: r.ID(), Name: r.Str(), RequestID: r.ID(), Config: r.config(), ConfigVersion: r.U64()}
 	t.settle()
 	for i := range r.Count(16 + settingsBytes + 4) {
-		t.Partitions = append(t.Partitions, Partition{Number: int32(i), Group: r.ID(), Born: r.settings(), Replicas: r.replicas()})
+		if version == snapshotVersion {
+			t.Partitions = append(t.Partitions, r.partition(int32(i)))
+			continue
+		}
+		p := Partition{Number: int32(i), Group: r.ID(), Born: r.settings(), Replicas: r.replicas(), Version: index, Settled: index}
+		for _, x := range p.Replicas {
+			p.Voters = append(p.Voters, x.ID)
+		}
+		p.Current, p.BornVoters = p.Voters, p.Voters
+		t.Partitions = append(t.Partitions, p)
 	}
 	return t
+}
+
+func (r *reader) partition(number int32) Partition {
+	p := Partition{Number: number, Group: r.ID(), Born: r.settings(), Replicas: r.replicas()}
+	for _, ids := range []*[]uint64{&p.Voters, &p.Learners, &p.Current, &p.BornVoters, &p.BornLearners} {
+		*ids = r.ids()
+	}
+	p.Version, p.Settled = r.U64(), r.U64()
+	return p
 }

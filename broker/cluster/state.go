@@ -22,13 +22,22 @@ type State struct {
 	birth *Birth
 	view  *View
 
-	// brokers, topics, byID and tombstones are the view's: they are replaced, never changed in place.
+	// All of these but moving are the view's: they are replaced, never changed in place.
 	brokers    []Broker
+	seats      []Seat
+	gone       []Gone
+	meta       Partition
 	topics     []*Topic
 	byID       []*Topic
 	tombstones []tombstone
 	access     *Access
 	version    uint64
+
+	// moving are the partitions of topics that are on the move.
+	moving map[ID]movingRef
+	// misplaced: some wanted replica may be where it can't stay. Invariant: if it is false, none is.
+	misplaced   bool
+	rebalancing bool
 
 	nextReplica  uint64
 	nextProducer int64
@@ -41,15 +50,21 @@ type State struct {
 
 // NewState is the state of a newborn cluster: no broker is registered, no topic is there.
 func NewState(birth *Birth) *State {
-	return &State{birth: birth, nextReplica: uint64(len(birth.Members)) + 1, nextProducer: 1, access: &Access{}, results: map[ID][]byte{}}
+	s := &State{birth: birth, nextReplica: uint64(len(birth.Members)) + 1, nextProducer: 1, access: &Access{}, results: map[ID][]byte{}, moving: map[ID]movingRef{}}
+	p := birth.Partition()
+	s.meta = Partition{Number: -1, Group: birth.MetadataGroup, Replicas: p.Replicas, Voters: p.Voters, Learners: p.Learners, Current: p.Voters, BornVoters: p.Voters, BornLearners: p.Learners}
+	for _, m := range birth.Members {
+		s.seats = append(s.seats, Seat{NodeID: m.NodeID, DirID: m.DirID, ReplicaID: m.ReplicaID})
+	}
+	return s
 }
 
 // View is the state as others see it. It is the same pointer until a command changes something in it.
 func (s *State) View() *View {
 	if s.view == nil {
 		s.view = &View{ClusterID: s.birth.ClusterID, ClusterName: s.birth.ClusterName, MetadataGroup: s.birth.MetadataGroup,
-			MetadataReplicas: s.birth.Partition().Replicas, Version: s.version,
-			brokers: s.brokers, topics: s.topics, byID: s.byID, tombstones: s.tombstones, access: s.access}
+			MetadataReplicas: s.meta.Replicas, Metadata: s.meta, Version: s.version, Rebalancing: s.rebalancing,
+			brokers: s.brokers, seats: s.seats, gone: s.gone, moving: s.movingList(), topics: s.topics, byID: s.byID, tombstones: s.tombstones, access: s.access}
 	}
 	return s.view
 }
@@ -118,6 +133,9 @@ func (s *State) apply(index uint64, command []byte) Result {
 			return s.confirmRemoved(index, c)
 		}
 	}
+	if x, ok := s.applyMembers(index, command[1], r); ok {
+		return x
+	}
 	if x, ok := s.applyAccess(index, command[1], r); ok {
 		return x
 	}
@@ -125,24 +143,19 @@ func (s *State) apply(index uint64, command []byte) Result {
 }
 
 func (s *State) registerBroker(index uint64, c RegisterBroker) Result {
-	var member *Member
-	for i := range s.birth.Members {
-		if s.birth.Members[i].NodeID == c.NodeID {
-			member = &s.birth.Members[i]
-		}
-	}
+	seat, x := s.seated(c.NodeID)
 	switch {
-	case member == nil:
-		return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("node %d is not a member of this cluster: its members are those of the first --initial-cluster", c.NodeID)}
-	case member.DirID != c.DirID:
-		return Result{Reason: ReasonWrongDirectory, Message: fmt.Sprintf("node %d is registered with data directory %x, not %x: start it with its own data directory", c.NodeID, member.DirID[:4], c.DirID[:4])}
+	case x.Reason != ReasonNone:
+		return x
+	case seat.DirID != c.DirID:
+		return Result{Reason: ReasonWrongDirectory, Message: fmt.Sprintf("node %d is registered with data directory %x, not %x: start it with its own data directory, or with an empty one", c.NodeID, seat.DirID[:4], c.DirID[:4])}
 	}
 	for _, a := range []string{c.ClientAddr, c.PeerAddr, c.HTTPAddr, c.Version} {
 		if len(a) > addrBytesMax {
 			return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("an address of %d bytes: at most %d", len(a), addrBytesMax)}
 		}
 	}
-	b := Broker{NodeID: c.NodeID, DirID: c.DirID, ReplicaID: member.ReplicaID, ClientAddr: c.ClientAddr, PeerAddr: c.PeerAddr, HTTPAddr: c.HTTPAddr, Version: c.Version}
+	b := Broker{NodeID: c.NodeID, DirID: c.DirID, ReplicaID: seat.ReplicaID, ClientAddr: c.ClientAddr, PeerAddr: c.PeerAddr, HTTPAddr: c.HTTPAddr, Version: c.Version}
 	at, ok := findBroker(s.brokers, c.NodeID)
 	if ok && s.brokers[at] == b {
 		return Result{}
@@ -154,7 +167,12 @@ func (s *State) registerBroker(index uint64, c RegisterBroker) Result {
 		list = slices.Insert(list, at, b)
 	}
 	s.brokers = list
+	if seat.PeerAddr != c.PeerAddr {
+		seat.PeerAddr = c.PeerAddr
+		s.putSeat(seat)
+	}
 	s.changed(index)
+	s.advance(index) // it may be the one that waiting replicas can move to
 	return Result{}
 }
 
@@ -172,7 +190,7 @@ func (s *State) createTopic(index uint64, c CreateTopic) Result {
 		return Result{Reason: ReasonInvalid, Message: "the seed was used before: retry with another"}
 	}
 	t.settle()
-	t.Partitions = s.place(c.Seed, 0, c.Partitions, int(c.ReplicationFactor), t.Settings())
+	t.Partitions = s.place(index, c.Seed, 0, c.Partitions, int(c.ReplicationFactor), t.Settings())
 	s.topics = insert(s.topics, at, t)
 	s.byID = insert(s.byID, idAt, t)
 	s.partitions += len(t.Partitions)
@@ -200,37 +218,38 @@ func (s *State) deleteTopic(index uint64, c DeleteTopic) Result {
 	idAt, _ := findID(s.byID, t.ID)
 	s.topics, s.byID = remove(s.topics, at), remove(s.byID, idAt)
 	s.partitions -= len(t.Partitions)
-	list := slices.Clone(s.tombstones)
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
-		stone := tombstone{group: p.Group}
-		for _, r := range p.Replicas {
-			stone.dirs = append(stone.dirs, r.Dir)
-		}
-		list = append(list, stone)
+		delete(s.moving, p.Group)
+		s.bury(p.Group, p.Replicas)
 	}
-	slices.SortFunc(list, func(a, b tombstone) int { return slices.Compare(a.group[:], b.group[:]) })
-	s.tombstones = list
 	s.changed(index)
+	s.advance(index)
 	return Result{Topic: t.ID}
+}
+
+// bury leaves a tombstone for each replica whose directory can still hold it.
+func (s *State) bury(group ID, replicas []Replica) {
+	list := slices.Clone(s.tombstones)
+	for _, r := range replicas {
+		if seat, ok := s.seat(r.NodeID); ok && seat.DirID == r.Dir {
+			list = append(list, tombstone{group: group, replica: r.ID, dir: r.Dir})
+		}
+	}
+	slices.SortFunc(list, compareTombstones)
+	s.tombstones = list
 }
 
 func (s *State) confirmRemoved(index uint64, c ConfirmRemoved) Result {
 	list := slices.Clone(s.tombstones)
 	for _, g := range c.Groups {
-		at, ok := findTombstone(list, g)
-		if !ok {
-			continue
-		}
-		dirs := slices.DeleteFunc(slices.Clone(list[at].dirs), func(d ID) bool { return d == c.DirID })
-		if len(dirs) == 0 {
+		if at, ok := findTombstone(list, g, c.DirID); ok {
 			list = slices.Delete(list, at, at+1)
-		} else {
-			list[at].dirs = dirs
 		}
 	}
 	s.tombstones = list
 	s.changed(index)
+	s.advance(index) // a directory takes a new replica of a group only when the old one is gone
 	return Result{}
 }
 
@@ -264,8 +283,8 @@ func (s *State) checkTopic(c *CreateTopic) Result {
 		return Result{Reason: ReasonInvalid, Message: err.Error()}
 	}
 	switch {
-	case int(c.ReplicationFactor) > len(s.brokers):
-		return Result{Reason: ReasonNotEnoughBrokers, Message: fmt.Sprintf("replication factor %d, but %d brokers are registered: start more brokers or say --replication-factor %d", c.ReplicationFactor, len(s.brokers), len(s.brokers))}
+	case int(c.ReplicationFactor) > s.placeable():
+		return Result{Reason: ReasonNotEnoughBrokers, Message: fmt.Sprintf("replication factor %d, but %d brokers are registered: start more brokers or say --replication-factor %d", c.ReplicationFactor, s.placeable(), s.placeable())}
 	case len(s.topics) >= TopicsMax:
 		return Result{Reason: ReasonLimit, Message: fmt.Sprintf("%d topics exist: delete one first", TopicsMax)}
 	case s.partitions+int(c.Partitions) > PartitionsTotalMax:

@@ -26,14 +26,43 @@ type Replica struct {
 	Dir    ID
 }
 
-// Partition is one Raft group of a topic.
+// Partition is one Raft group: of a topic, or the metadata group itself (Number -1).
+//
+// Commands change what is wanted. The group's leader makes the configuration so and reports it (Settled); only then those replicas are
+// dropped that are not wanted any more.
 type Partition struct {
-	Number   int32
-	Group    ID
-	Replicas []Replica // voters, the preferred leader first
+	Number int32
+	Group  ID
+	// Replicas are all that may hold files of the group, now and to come: those wanted first, in the order of Voters and Learners.
+	Replicas []Replica
+	Voters   []uint64 // wanted, the preferred leader first
+	Learners []uint64 // wanted without a vote: only of the metadata group (architecture D21)
+	Version  uint64   // metadata index of the command that set Voters and Learners last
+	Settled  uint64   // the last Version that a leader reported to be in effect
+	Current  []uint64 // the voters of that version: who votes unless the group is moving
+	// BornVoters and BornLearners are those of the birth snapshot: every other replica begins empty (architecture D12).
+	BornVoters, BornLearners []uint64
 	// Born are the topic's settings when the partition was created: every replica is born with the same ones, whenever it comes.
 	// Later ones travel through the partition's own log.
 	Born Settings
+}
+
+// Moving reports whether the wanted configuration is not known to be in effect yet.
+func (p *Partition) Moving() bool { return p.Settled != p.Version }
+
+// Replica is the replica with this id.
+func (p *Partition) Replica(id uint64) (Replica, bool) {
+	for _, r := range p.Replicas {
+		if r.ID == id {
+			return r, true
+		}
+	}
+	return Replica{}, false
+}
+
+// wants reports whether a replica shall stay.
+func (p *Partition) wants(id uint64) bool {
+	return slices.Contains(p.Voters, id) || slices.Contains(p.Learners, id)
 }
 
 // ConfigEntry is a topic setting.
@@ -72,10 +101,15 @@ type View struct {
 	ClusterID        ID
 	ClusterName      string
 	MetadataGroup    ID
-	MetadataReplicas []Replica
-	Version          uint64 // index of the last command that changed it
+	MetadataReplicas []Replica // Metadata.Replicas
+	Metadata         Partition // the metadata group itself
+	Version          uint64    // index of the last command that changed it
+	Rebalancing      bool      // replicas are being moved until all brokers hold as many
 
 	brokers    []Broker // by node id
+	seats      []Seat   // by node id
+	gone       []Gone   // by node id
+	moving     []Moving // by group id
 	topics     []*Topic // by name
 	byID       []*Topic // by topic id
 	tombstones []tombstone
@@ -138,12 +172,21 @@ func findID(list []*Topic, id ID) (int, bool) {
 	return slices.BinarySearchFunc(list, id, func(t *Topic, id ID) int { return slices.Compare(t.ID[:], id[:]) })
 }
 
-// tombstone is a deleted group that some brokers may still hold.
+// tombstone is a replica that is gone for good and whose directory has not confirmed yet that it holds nothing of it.
 type tombstone struct {
-	group ID
-	dirs  []ID // of brokers that have not confirmed its removal
+	group   ID
+	replica uint64 // 0, of an older snapshot: whichever the directory holds
+	dir     ID
 }
 
-func findTombstone(list []tombstone, group ID) (int, bool) {
-	return slices.BinarySearchFunc(list, group, func(t tombstone, g ID) int { return slices.Compare(t.group[:], g[:]) })
+func compareTombstones(a, b tombstone) int {
+	if d := slices.Compare(a.group[:], b.group[:]); d != 0 {
+		return d
+	}
+	return slices.Compare(a.dir[:], b.dir[:])
+}
+
+// findTombstone finds the one of a directory: it never has two of a group.
+func findTombstone(list []tombstone, group, dir ID) (int, bool) {
+	return slices.BinarySearchFunc(list, tombstone{group: group, dir: dir}, compareTombstones)
 }

@@ -3,6 +3,7 @@ package datadir
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -13,14 +14,33 @@ type Incarnation struct {
 	Nonce uint64 `json:"nonce"` // drawn at each start: tells two copies with the same boot number apart
 }
 
-// peerMemory is the highest incarnation seen of each broker, on stable storage before anything of it is believed.
+// Seat is a broker's place in the cluster as of one metadata index.
+type Seat struct {
+	Node    uint64
+	DirID   ID     // the only directory that may speak for the node; zero: none yet
+	Since   uint64 // metadata index that gave the seat, registered the directory or removed the node; 0: the cluster's birth
+	Replica uint64 // of its replica of the metadata group; 0: none
+	Addr    string // of its peer port; "": not known
+	Gone    bool   // the node was removed
+}
+
+// memory is what is remembered of a broker: its seat, and the highest incarnation seen on its directory.
+type memory struct {
+	Incarnation
+	Since   uint64 `json:"since,omitempty"`
+	Replica uint64 `json:"replica,omitempty"`
+	Addr    string `json:"addr,omitempty"`
+	Gone    bool   `json:"gone,omitempty"`
+}
+
+// peerMemory is what is remembered of all brokers, on stable storage before anything of it is believed.
 type peerMemory struct {
 	stored copies
-	seen   map[string]Incarnation // by node id
+	seen   map[string]memory // by node id
 }
 
 func (m *peerMemory) load() error {
-	m.seen = map[string]Incarnation{}
+	m.seen = map[string]memory{}
 	b, found, err := m.stored.load()
 	if err != nil || !found {
 		return err
@@ -28,33 +48,114 @@ func (m *peerMemory) load() error {
 	return json.Unmarshal(b, &m.seen)
 }
 
-// CheckPeer decides whether a broker that says it is this incarnation of node may be listened to, and remembers it if it is newer
-// than what was seen: a wiped directory or an old copy of one must not vote (architecture D11).
-func (d *Dir) CheckPeer(node uint64, in Incarnation) error {
-	key := strconv.FormatUint(node, 10)
-	old, known := d.peers.seen[key]
-	switch {
-	case known && old.DirID != in.DirID:
-		return fmt.Errorf("node %d was seen with data directory %x and comes with %x: its directory was wiped or exchanged; start it with the old one", node, old.DirID[:4], in.DirID[:4])
-	case known && in.Boot < old.Boot:
-		return fmt.Errorf("node %d was seen at boot %d and comes with boot %d: its data directory is an old copy; start it with the newest one", node, old.Boot, in.Boot)
-	case known && in.Boot == old.Boot && in.Nonce != old.Nonce:
-		return fmt.Errorf("two brokers say that they are node %d at boot %d: stop the copy", node, in.Boot)
-	case known && old == in:
-		return nil
-	}
-	next := make(map[string]Incarnation, len(d.peers.seen)+1)
-	for k, v := range d.peers.seen {
+// put makes changes stable, then believes them.
+func (m *peerMemory) put(changes map[string]memory) error {
+	next := make(map[string]memory, len(m.seen)+len(changes))
+	for k, v := range m.seen {
 		next[k] = v
 	}
-	next[key] = in
+	for k, v := range changes {
+		next[k] = v
+	}
 	b, err := json.Marshal(next)
 	if err != nil {
 		return err
 	}
-	if err := d.peers.stored.save(b); err != nil {
+	if err := m.stored.save(b); err != nil {
+		return err
+	}
+	m.seen = next
+	return nil
+}
+
+func nodeKey(node uint64) string { return strconv.FormatUint(node, 10) }
+
+// Learn takes seats that were committed: of this broker's own metadata (own), or of a peer's. The newer one of a node counts; from its
+// index on, another directory than the one that it names is refused. It reports whether anything is new.
+func (d *Dir) Learn(seats []Seat, own bool) (bool, error) {
+	changes := map[string]memory{}
+	for _, s := range seats {
+		key := nodeKey(s.Node)
+		old, known := d.peers.seen[key]
+		next := old
+		switch {
+		case !known || s.Since > old.Since || s.Since == old.Since && old.DirID == (ID{}):
+			next = memory{Incarnation: Incarnation{DirID: s.DirID}, Since: s.Since, Replica: s.Replica, Addr: s.Addr, Gone: s.Gone}
+			if known && s.DirID == old.DirID {
+				next.Incarnation = old.Incarnation
+			}
+		case s.Since < old.Since:
+			continue
+		default:
+			if s.Addr != "" && (own || old.Addr == "") {
+				next.Addr = s.Addr
+			}
+			next.Replica = max(old.Replica, s.Replica) // a memory of before seats has none
+		}
+		if next != old || !known {
+			changes[key] = next
+		}
+	}
+	if len(changes) == 0 {
+		return false, nil
+	}
+	if err := d.peers.put(changes); err != nil {
+		return false, fmt.Errorf("data directory %s: peers: %w", d.path, err)
+	}
+	return true, nil
+}
+
+// Seats are all that is known, by node id.
+func (d *Dir) Seats() []Seat {
+	var list []Seat
+	for key, m := range d.peers.seen {
+		node, err := strconv.ParseUint(key, 10, 64)
+		if err == nil {
+			list = append(list, Seat{Node: node, DirID: m.DirID, Since: m.Since, Replica: m.Replica, Addr: m.Addr, Gone: m.Gone})
+		}
+	}
+	slices.SortFunc(list, func(a, b Seat) int {
+		if a.Node < b.Node {
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+// Seated says whether a directory may speak for a node, as far as is known here.
+func (d *Dir) Seated(node uint64, dir ID) error {
+	old, known := d.peers.seen[nodeKey(node)]
+	switch {
+	case !known:
+		return fmt.Errorf("node %d is no broker of this cluster as far as is known here: add it with broker cluster add %d=HOST:PORT", node, node)
+	case old.Gone:
+		return fmt.Errorf("node %d was removed from the cluster: stop it; to bring it back, add it with broker cluster add and start it with an empty data directory", node)
+	case old.DirID != dir:
+		return fmt.Errorf("node %d is registered with data directory %x and comes with %x: start it with the registered one, or empty its data directory and start it, so that it registers anew", node, old.DirID[:4], dir[:4])
+	}
+	return nil
+}
+
+// CheckPeer decides whether a broker that says it is this incarnation of node may be listened to, and remembers it if it is newer
+// than what was seen: a wiped directory or an old copy of one must not vote (architecture D11).
+func (d *Dir) CheckPeer(node uint64, in Incarnation) error {
+	if err := d.Seated(node, in.DirID); err != nil {
+		return err
+	}
+	old := d.peers.seen[nodeKey(node)]
+	switch {
+	case in.Boot < old.Boot:
+		return fmt.Errorf("node %d was seen at boot %d and comes with boot %d: its data directory is an old copy; start it with the newest one, or empty it and start it, so that it registers anew", node, old.Boot, in.Boot)
+	case in.Boot == old.Boot && in.Nonce != old.Nonce:
+		return fmt.Errorf("two brokers say that they are node %d at boot %d: stop the copy", node, in.Boot)
+	case old.Incarnation == in:
+		return nil
+	}
+	next := old
+	next.Incarnation = in
+	if err := d.peers.put(map[string]memory{nodeKey(node): next}); err != nil {
 		return fmt.Errorf("data directory %s: peers: %w", d.path, err)
 	}
-	d.peers.seen = next
 	return nil
 }

@@ -137,10 +137,6 @@ func (r *Replica) pull(env *Env) {
 		return
 	}
 	base, off, more := f.staging.Next()
-	if !more && r.lost.busy {
-		r.installFiles(env)
-		return
-	}
 	if !more {
 		f.phase, f.ticks = fillQuiet, 0
 		return
@@ -244,9 +240,7 @@ func (r *Replica) refuseFill(env *Env, m *raft.Message, err error) {
 
 // fillFailed gives the fill under way up. What was fetched stays for the next one.
 func (r *Replica) fillFailed(env *Env, err error) {
-	if !r.lost.busy { // of lost files another peer is asked
-		r.refuseFill(env, &r.fill.msg, err)
-	}
+	r.refuseFill(env, &r.fill.msg, err)
 	r.endFill()
 }
 
@@ -257,7 +251,6 @@ func (r *Replica) endFill() {
 		_ = f.staging.Close() // nothing of it was promised; what is on disk is a cache
 	}
 	r.fill = fill{token: f.token, budget: f.budget}
-	r.lost.busy = false
 }
 
 // Filling reports whether the replica holds one of its worker's fillsMax places.

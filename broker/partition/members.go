@@ -8,7 +8,8 @@ import (
 
 // Membership is what the metadata wants of a group.
 type Membership struct {
-	// Version is the metadata index of the command that set it; an older one than the last is ignored.
+	// Version is the metadata index of the command that set it; an older one than the last is ignored. The broker may know the replicas
+	// of a version before it knows who shall vote: then Voters is empty, and the same version comes again.
 	Version uint64
 	Peers   []Peer   // every replica of the group, now and to come
 	Voters  []uint64 // wanted replica ids, the preferred leader first
@@ -68,7 +69,7 @@ type round struct {
 // SetMembership says who the group's replicas are and who of them shall vote. It replaces Options.Peers; a leader brings the
 // configuration there by itself, as long as it leads.
 func (r *Replica) SetMembership(_ *Env, m Membership) {
-	if r.fatal != nil || m.Version <= r.members.want.Version {
+	if r.fatal != nil || m.Version == 0 || m.Version < r.members.want.Version {
 		return
 	}
 	r.members = members{want: m, peers: m.Peers}

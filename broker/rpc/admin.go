@@ -151,7 +151,7 @@ func (s *CreateTopic) build(m *pb.CreateTopicRequest) (cluster.CreateTopic, *par
 		err = internalName(m.GetName())
 	}
 	if c.ReplicationFactor == 0 {
-		c.ReplicationFactor = int32(min(replicationDefault, len(s.env.Dir.View().MetadataReplicas)))
+		c.ReplicationFactor = int32(min(replicationDefault, s.env.Dir.View().Placeable()))
 	}
 	for _, e := range m.GetConfig() {
 		c.Config = append(c.Config, cluster.ConfigEntry{Key: e.GetKey(), Value: e.GetValue()})
@@ -162,27 +162,18 @@ func (s *CreateTopic) build(m *pb.CreateTopicRequest) (cluster.CreateTopic, *par
 // tooEarly reports whether the cluster has brokers enough, but some have not registered yet since it was born.
 func (s *CreateTopic) tooEarly(now int64, replication int32) bool {
 	v := s.env.Dir.View()
-	return now < s.patience && len(v.Brokers()) < int(replication) && int(replication) <= len(v.MetadataReplicas)
+	return now < s.patience && len(v.Brokers()) < int(replication) && int(replication) <= v.Placeable()
 }
 
 // led reports whether every partition with a replica here knows a leader.
 func (s *CreateTopic) led() bool {
 	for i := range s.topic.Partitions {
 		p := &s.topic.Partitions[i]
-		if node, _, _ := s.env.Dir.Leader(p.Group); node == 0 && hosts(p, s.env.Dir.NodeID()) {
+		if node, _, _ := s.env.Dir.Leader(p.Group); node == 0 && hosts(s.env.Dir, p, s.env.Dir.NodeID()) {
 			return false
 		}
 	}
 	return true
-}
-
-func hosts(p *cluster.Partition, node uint64) bool {
-	for _, r := range p.Replicas {
-		if r.NodeID == node {
-			return true
-		}
-	}
-	return false
 }
 
 // InitProducerID is the unary call: an id of this broker's block, which it asks the metadata group for when it is used up.

@@ -29,8 +29,8 @@ func groupPartition(dir Directory, name string) (*cluster.Partition, *partition.
 
 // elsewhere names who can answer for a partition of which this broker holds no replica.
 func elsewhere(p *cluster.Partition) *partition.Error {
-	return &partition.Error{Reason: partition.ReasonNotLeader, LeaderNode: p.Replicas[0].NodeID,
-		Message: fmt.Sprintf("this broker keeps no replica of the group's state: ask node %d", p.Replicas[0].NodeID)}
+	return &partition.Error{Reason: partition.ReasonNotLeader, LeaderNode: voting(p)[0].NodeID,
+		Message: fmt.Sprintf("this broker keeps no replica of the group's state: ask node %d", voting(p)[0].NodeID)}
 }
 
 func groupNotFound(name string) *partition.Error {
@@ -83,7 +83,7 @@ func (s *FindCoordinator) Step(now int64, ev *Event, eff *Effects) {
 		return
 	}
 	v := s.env.Dir.View()
-	replicas := min(replicationDefault, len(v.MetadataReplicas))
+	replicas := min(replicationDefault, v.Placeable())
 	if now < s.patience && len(v.Brokers()) < replicas {
 		eff.Timer = now + leaderPollNs
 		return
@@ -101,12 +101,12 @@ func (s *FindCoordinator) Step(now int64, ev *Event, eff *Effects) {
 // answer names the leader, or whom to ask instead: the first replica knows it.
 func (s *FindCoordinator) answer(now int64, p *cluster.Partition, eff *Effects) {
 	node, _, _ := s.env.Dir.Leader(p.Group)
-	if node == 0 && hosts(p, s.env.Dir.NodeID()) && now < s.patience {
+	if node == 0 && hosts(s.env.Dir, p, s.env.Dir.NodeID()) && now < s.patience {
 		eff.Timer = now + leaderPollNs
 		return
 	}
 	if node == 0 {
-		node = p.Replicas[0].NodeID
+		node = voting(p)[0].NodeID
 	}
 	out := &pb.FindCoordinatorResponse{Node: node, Partition: p.Number}
 	if b, ok := s.env.Dir.View().BrokerByID(node); ok {
@@ -133,7 +133,7 @@ func (c *groupCommand) begin(now int64, name string, bytes []byte, eff *Effects)
 		eff.fail(err)
 	case p == nil: // groups never were, as far as is known here: FindCoordinator makes them
 		eff.fail(groupNotFound(name))
-	case !hosts(p, c.env.Dir.NodeID()):
+	case !hosts(c.env.Dir, p, c.env.Dir.NodeID()):
 		eff.fail(elsewhere(p))
 	default:
 		c.group, c.bytes, c.deadline = p.Group, bytes, now+commandTimeoutNs

@@ -28,7 +28,7 @@ type lagAsk struct {
 func (m *lagMeter) ask(c *call, lag *pb.GroupLag, eff *Effects) {
 	lag.End, lag.Lag, lag.LagMs = -1, -1, -1
 	_, p, err := locate(c.env.Dir, &pb.PartitionRef{TopicId: lag.GetTopicId(), Partition: lag.GetPartition()})
-	if err == nil && !hosts(p, c.env.Dir.NodeID()) {
+	if err == nil && !hosts(c.env.Dir, p, c.env.Dir.NodeID()) {
 		err = elsewhere(p)
 	}
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *MeasureGroups) begin(eff *Effects) {
 		return
 	}
 	for i := range t.Partitions {
-		if p := &t.Partitions[i]; hosts(p, s.env.Dir.NodeID()) {
+		if p := &t.Partitions[i]; hosts(s.env.Dir, p, s.env.Dir.NodeID()) {
 			s.asked[s.ask(eff, partition.Request{Group: p.Group, Op: partition.OpQuery, Ask: group.Progress{Max: measuredMax}, Consistency: partition.Committed, Deadline: s.until})] = p
 		}
 	}
@@ -144,7 +144,7 @@ func (s *MeasureGroups) measure(state *cluster.Partition, reads *group.Reads, ef
 		if !mine && !here {
 			continue
 		}
-		if here && err == nil && !slices.ContainsFunc(p.Replicas, func(x cluster.Replica) bool { return hosts(state, x.NodeID) }) {
+		if here && err == nil && !slices.ContainsFunc(p.Replicas, func(x cluster.Replica) bool { return hosts(s.env.Dir, state, x.NodeID) }) {
 			s.LeftOut++
 		}
 		g := s.byName[r.Group]
@@ -170,17 +170,17 @@ func (s *MeasureGroups) measure(state *cluster.Partition, reads *group.Reads, ef
 // always one.
 func (s *MeasureGroups) measures(state, p *cluster.Partition, coordinator uint64) bool {
 	me := s.env.Dir.NodeID()
-	if !hosts(p, me) {
+	if !hosts(s.env.Dir, p, me) {
 		return false
 	}
-	if leader, _, _ := s.env.Dir.Leader(p.Group); leader != 0 && hosts(state, leader) {
+	if leader, _, _ := s.env.Dir.Leader(p.Group); leader != 0 && hosts(s.env.Dir, state, leader) {
 		return leader == me
 	}
-	if coordinator != 0 && hosts(p, coordinator) {
+	if coordinator != 0 && hosts(s.env.Dir, p, coordinator) {
 		return coordinator == me
 	}
 	for _, r := range p.Replicas {
-		if hosts(state, r.NodeID) {
+		if hosts(s.env.Dir, state, r.NodeID) {
 			return r.NodeID == me
 		}
 	}

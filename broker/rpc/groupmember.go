@@ -115,7 +115,7 @@ func (s *GroupMember) join(now int64, m *pb.Membership, eff *Effects) {
 	if err == nil && p == nil {
 		err = &partition.Error{Reason: partition.ReasonUnknownGroup, Message: "groups are not known here yet: find the coordinator", RetryAfterMs: 20}
 	}
-	if err == nil && !hosts(p, s.env.Dir.NodeID()) {
+	if err == nil && !hosts(s.env.Dir, p, s.env.Dir.NodeID()) {
 		err = elsewhere(p)
 	}
 	if err == nil {

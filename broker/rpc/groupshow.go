@@ -81,7 +81,7 @@ func (s *ListGroups) Step(now int64, ev *Event, eff *Effects) {
 func (s *ListGroups) askAll(t *cluster.Topic, eff *Effects) {
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
-		if !hosts(p, s.env.Dir.NodeID()) {
+		if !hosts(s.env.Dir, p, s.env.Dir.NodeID()) {
 			s.out.Missing = append(s.out.Missing, p.Number)
 			continue
 		}
@@ -151,7 +151,7 @@ func (s *DescribeGroup) begin(now int64, ev *Event, eff *Effects) {
 		eff.fail(groupNotFound(s.name))
 	case t != nil:
 		p, err := groupPartition(s.env.Dir, s.name)
-		if err == nil && !hosts(p, s.env.Dir.NodeID()) {
+		if err == nil && !hosts(s.env.Dir, p, s.env.Dir.NodeID()) {
 			err = elsewhere(p)
 		}
 		if err != nil {

@@ -69,3 +69,9 @@ func parseSession(g partition.GroupID, b []byte) (applied uint64, err *partition
 	}
 	return applied, nil
 }
+
+// hosts reports whether a broker holds a replica of the partition.
+func hosts(dir Directory, p *cluster.Partition, node uint64) bool {
+	_, ok := dir.View().Local(p, node)
+	return ok
+}

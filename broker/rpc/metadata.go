@@ -15,11 +15,26 @@ func toTopic(dir Directory, t *cluster.Topic) *pb.Topic {
 	}
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
-		q := &pb.Partition{Number: p.Number, Group: p.Group[:], Replicas: toReplicas(p.Replicas)}
+		q := &pb.Partition{Number: p.Number, Group: p.Group[:], Replicas: toReplicas(voting(p))}
 		q.LeaderNode, _, q.LeaderEpoch = dir.Leader(p.Group)
+		if p.Moving() {
+			q.Wanted = toReplicas(replicasOf(p, p.Voters))
+		}
 		out.Partitions = append(out.Partitions, q)
 	}
 	return out
+}
+
+// voting are the replicas that vote: those of the configuration that is known to be in effect. Others are on their way, or leave.
+func voting(p *cluster.Partition) []cluster.Replica { return replicasOf(p, p.Current) }
+
+func replicasOf(p *cluster.Partition, ids []uint64) (list []cluster.Replica) {
+	for _, id := range ids {
+		if r, ok := p.Replica(id); ok {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 func toReplicas(list []cluster.Replica) (out []*pb.Replica) {
@@ -211,25 +226,25 @@ func (s *DescribeReplicas) Step(now int64, ev *Event, eff *Effects) {
 
 func (s *DescribeReplicas) askAll(now int64, topic string, eff *Effects) {
 	v, me := s.env.Dir.View(), s.env.Dir.NodeID()
-	add := func(name string, number int32, group partition.GroupID, replicas []cluster.Replica) {
-		for _, r := range replicas {
-			if r.NodeID == me {
-				state := &pb.ReplicaState{Topic: name, Partition: number, Node: me, ReplicaId: r.ID}
-				s.out.Replicas = append(s.out.Replicas, state)
-				token := s.ask(eff, partition.Request{Group: group, Op: partition.OpDescribe, Deadline: now + readTimeoutDefaultNs})
-				s.waiting[token], s.groups[token] = state, replicas
-			}
+	add := func(name string, number int32, p *cluster.Partition) {
+		r, ok := v.Local(p, me)
+		if !ok {
+			return
 		}
+		state := &pb.ReplicaState{Topic: name, Partition: number, Node: me, ReplicaId: r.ID}
+		s.out.Replicas = append(s.out.Replicas, state)
+		token := s.ask(eff, partition.Request{Group: p.Group, Op: partition.OpDescribe, Deadline: now + readTimeoutDefaultNs})
+		s.waiting[token], s.groups[token] = state, p.Replicas
 	}
 	if topic == "" {
-		add("", 0, v.MetadataGroup, v.MetadataReplicas)
+		add("", 0, &v.Metadata)
 	}
 	for _, t := range v.Topics() {
 		if topic != "" && t.Name != topic {
 			continue
 		}
 		for i := range t.Partitions {
-			add(t.Name, t.Partitions[i].Number, t.Partitions[i].Group, t.Partitions[i].Replicas)
+			add(t.Name, t.Partitions[i].Number, &t.Partitions[i])
 		}
 	}
 }
@@ -251,9 +266,6 @@ func (s *DescribeReplicas) fill(r *partition.Reply) {
 	state.LogStart, state.HighWatermark, state.NextOffset, state.SizeBytes = d.LogStart, d.HighWatermark, d.NextOffset, d.SizeBytes
 	state.LastIndex, state.AppliedIndex, state.Match = d.LastIndex, d.Applied, d.Match
 	state.RepairedEntries = d.Repaired
-	if d.Refilling {
-		state.Problem = "its log was lost: it is being refilled from the other replicas and neither votes nor serves until it holds everything again"
-	}
 	for _, f := range d.Faulty {
 		state.Faulty = append(state.Faulty, &pb.FaultyRange{FromIndex: f.From, ToIndex: f.To, Segment: f.Segment, Position: f.Position, Reason: f.Reason})
 	}

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -73,22 +72,7 @@ func maySee(c *Caller) func(*pb.Topic) bool {
 	return func(t *pb.Topic) bool { return !c.may(need{cluster.OpDescribe, cluster.ResourceTopic, t.GetName()}) }
 }
 
-// httpPath begins the rows of paths of the HTTP port.
-const httpPath = "HTTP "
-
-// HTTPPaths are the paths of the HTTP port that the table has rows for, sorted.
-func HTTPPaths() (paths []string) {
-	for row := range rules {
-		if path, ok := strings.CutPrefix(row, httpPath); ok {
-			paths = append(paths, path)
-		}
-	}
-	slices.Sort(paths)
-	return paths
-}
-
-// rules is the one table of rights: every method of every service, and every path of the HTTP port. What is not here is denied; tests
-// walk the services and the paths.
+// rules is the one table of rights: every method of every service. A method that is not here is denied; a test walks the services.
 var rules = map[string]rule{
 	"/lograft.v1.ProduceService/Produce":       {items: true},
 	"/lograft.v1.ProduceService/ProduceStream": {items: true},
@@ -167,6 +151,14 @@ var rules = map[string]rule{
 
 	"/lograft.v1.StorageService/Scrub": {admin: true, needs: clusterNeed(cluster.OpAlter)},
 
+	"/lograft.v1.MembershipService/AddBroker":          {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.MembershipService/RemoveBroker":       {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.MembershipService/DecommissionBroker": {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.MembershipService/Rebalance":          {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.MembershipService/ReassignPartition":  {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.MembershipService/TransferLeader":     {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.MembershipService/DescribeMembers":    {needs: clusterNeed(cluster.OpDescribe)},
+
 	"/lograft.v1.AccessService/Authenticate": {public: true},
 	// Everyone who is a user may change his own password.
 	"/lograft.v1.AccessService/PutUser": {admin: true, needs: func(dir Directory, c *Caller, m proto.Message) []need {
@@ -182,22 +174,9 @@ var rules = map[string]rule{
 	"/lograft.v1.AccessService/PutQuota":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
 	"/lograft.v1.AccessService/ListQuotas": {needs: clusterNeed(cluster.OpDescribe)},
 
-	"/grpc.health.v1.Health/Check": {public: true},
-	"/grpc.health.v1.Health/List":  {},
-	"/grpc.health.v1.Health/Watch": {}, // goes on for ever: for who has proved who he is
-	// The HTTP port asks only where http-tls.ca is set.
-	httpPath + "/livez":               {public: true},
-	httpPath + "/readyz":              {public: true},
-	httpPath + "/version":             {needs: clusterNeed(cluster.OpDescribe)},
-	httpPath + "/metrics":             {needs: clusterNeed(cluster.OpDescribe)}, // shows all topics
-	httpPath + "/debug/pprof/":        {admin: true, needs: clusterNeed(cluster.OpAlter)},
-	httpPath + "/debug/pprof/cmdline": {admin: true, needs: clusterNeed(cluster.OpAlter)},
-	httpPath + "/debug/pprof/profile": {admin: true, needs: clusterNeed(cluster.OpAlter)},
-	httpPath + "/debug/pprof/block":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
-	httpPath + "/debug/pprof/mutex":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
-	httpPath + "/debug/pprof/symbol":  {admin: true, needs: clusterNeed(cluster.OpAlter)},
-	httpPath + "/debug/pprof/trace":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
-
+	"/grpc.health.v1.Health/Check":                                   {public: true},
+	"/grpc.health.v1.Health/List":                                    {public: true},
+	"/grpc.health.v1.Health/Watch":                                   {public: true},
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      {},
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": {},
 }

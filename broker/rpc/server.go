@@ -36,6 +36,7 @@ type Server struct {
 	pb.UnimplementedGroupServiceServer
 	pb.UnimplementedStorageServiceServer
 	pb.UnimplementedAccessServiceServer
+	pb.UnimplementedMembershipServiceServer
 	env    *Env
 	host   Host
 	counts counts
@@ -64,6 +65,7 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 	pb.RegisterGroupServiceServer(g, s)
 	pb.RegisterStorageServiceServer(g, s)
 	pb.RegisterAccessServiceServer(g, s)
+	pb.RegisterMembershipServiceServer(g, s)
 }
 
 // mailbox takes replies from workers for the goroutine that answers the client. Their number is bounded by the session's in-flight

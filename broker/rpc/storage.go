@@ -45,17 +45,15 @@ func (s *Scrub) askAll(now int64, in *pb.ScrubRequest, eff *Effects) *partition.
 	if in.GetStart() {
 		start = 1
 	}
-	add := func(name string, number int32, group partition.GroupID, replicas []cluster.Replica) {
-		for _, r := range replicas {
-			if r.NodeID == me {
-				state := &pb.ReplicaScrub{Topic: name, Partition: number, Node: me, ReplicaId: r.ID}
-				s.out.Replicas = append(s.out.Replicas, state)
-				s.waiting[s.ask(eff, partition.Request{Group: group, Op: partition.OpScrub, Offset: start, Deadline: now + timeoutDefaultNs})] = state
-			}
+	add := func(name string, number int32, p *cluster.Partition) {
+		if r, ok := v.Local(p, me); ok {
+			state := &pb.ReplicaScrub{Topic: name, Partition: number, Node: me, ReplicaId: r.ID}
+			s.out.Replicas = append(s.out.Replicas, state)
+			s.waiting[s.ask(eff, partition.Request{Group: p.Group, Op: partition.OpScrub, Offset: start, Deadline: now + timeoutDefaultNs})] = state
 		}
 	}
 	if in.GetTopic() == "" {
-		add("", 0, v.MetadataGroup, v.MetadataReplicas)
+		add("", 0, &v.Metadata)
 	} else if _, ok := v.TopicByName(in.GetTopic()); !ok {
 		return topicNotFound(in.GetTopic())
 	}
@@ -64,7 +62,7 @@ func (s *Scrub) askAll(now int64, in *pb.ScrubRequest, eff *Effects) *partition.
 			continue
 		}
 		for i := range t.Partitions {
-			add(t.Name, t.Partitions[i].Number, t.Partitions[i].Group, t.Partitions[i].Replicas)
+			add(t.Name, t.Partitions[i].Number, &t.Partitions[i])
 		}
 	}
 	return nil

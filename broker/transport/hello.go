@@ -2,7 +2,6 @@ package transport
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -21,9 +20,33 @@ type Hello struct {
 	Nonce       uint64
 	Class       Class
 	Probe       bool // only this exchange is wanted
+	// Join: the sender's directory is new to the cluster, and it asks to be registered (Handler.Join). Nothing else passes on the stream.
+	Join bool   `json:",omitempty"`
+	Addr string `json:",omitempty"` // with Join: of the sender's peer port
+	// Seats are the brokers of the cluster as the sender knows them; a broker that was away learns from them whom to listen to.
+	Seats []Seat `json:",omitempty"`
 }
 
-const helloBytesMax = 4096
+// Seat is a broker's place in the cluster as of the metadata index Since.
+type Seat struct {
+	Node    uint64
+	DirID   [16]byte
+	Since   uint64
+	Replica uint64 `json:",omitempty"` // of the metadata group
+	Addr    string `json:",omitempty"`
+	Gone    bool   `json:",omitempty"`
+}
+
+// Joined answers Hello.Join.
+type Joined struct {
+	Birth   []byte // of the cluster, encoded by the brokers
+	Replica uint64 // id of the asker's replica of the metadata group
+	Seats   []Seat
+	// Leader is where to ask instead, if it is set; nothing was registered then.
+	Leader string `json:",omitempty"`
+}
+
+const helloBytesMax = 128 << 10
 
 func (h Hello) encode() []byte {
 	b, err := json.Marshal(h)
@@ -43,9 +66,6 @@ func decodeHello(b []byte) (Hello, error) {
 	}
 	if h.Class >= classes {
 		return h, fmt.Errorf("greeting: unknown class %d", h.Class)
-	}
-	if h.NodeID == 0 {
-		return h, errors.New("greeting: node 0: node ids begin at 1")
 	}
 	return h, nil
 }

@@ -8,10 +8,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -26,6 +25,10 @@ type Handler interface {
 	Greet() Hello
 	// Check decides whether to talk to the broker that greets so; the error is shown at both ends.
 	Check(peer Hello) error
+	// Seated says whether a broker that Check took may still speak for its node.
+	Seated(peer Hello) error
+	// Join registers the broker that greets so with a directory that is new to the cluster, or says where that can be done.
+	Join(ctx context.Context, peer Hello) (Joined, error)
 	// Frame takes a frame's messages; Decode's rules of ownership hold.
 	Frame(from uint64, msgs []GroupMessage)
 	// Clock takes what a peer's clock shows, ms, and whether its disk is at its reserve.
@@ -48,7 +51,7 @@ type Credentials interface {
 // Options builds a Mesh.
 type Options struct {
 	Node        uint64
-	Peers       map[uint64]string // node id -> peer address of every other broker
+	Peers       map[uint64]string // node id -> peer address of the other brokers, until SetPeers
 	Handler     Handler
 	Logger      *slog.Logger
 	Credentials Credentials // nil: nobody proves anything (loopback, --insecure)
@@ -74,18 +77,33 @@ const (
 	retryMin         = 50 * time.Millisecond
 	retryMax         = 2 * time.Second
 	handshakeTimeout = 3 * time.Second
+	joinTimeout      = 20 * time.Second
 	windowBytes      = 8 << 20
-	headerBytesMax   = 16 << 10
-	idleMax          = 30 * time.Second // of a connection without a stream
 )
 
 // Mesh is this broker's end of the streams to and from all others. New starts nothing.
 type Mesh struct {
-	opts  Options
-	links map[uint64]*[classes]link
-	srv   *grpc.Server
-	// refusals are written now and then: strangers must not fill a log.
-	refusals rate.Sometimes
+	opts Options
+	srv  *grpc.Server
+	// links are replaced as a whole by SetPeers, under mu; Send and the like read them without it.
+	links atomic.Pointer[map[uint64]*peer]
+
+	mu      sync.Mutex
+	running context.Context // of Run; nil: before it, or when it ends
+	workers sync.WaitGroup  // goroutines of links
+	inbound map[*inbound]struct{}
+}
+
+// inbound is a stream that a peer opened.
+type inbound struct {
+	peer    Hello
+	refused atomic.Bool // by Recheck: its next message is not taken
+}
+
+// peer is the way to one broker.
+type peer struct {
+	links [classes]link
+	stop  context.CancelFunc // nil: not started
 }
 
 // link is the way to one peer in one class: a queue and the goroutine that empties it.
@@ -95,24 +113,29 @@ type link struct {
 	class Class
 
 	mu    sync.Mutex
+	peer  Hello                   // who greeted on the stream that is up
+	end   context.CancelCauseFunc // of the stream; nil: none is up
 	queue queue
 	clock []byte // newest clock message to send, nil if sent
 	wake  chan struct{}
 	stats LinkStats
 }
 
+func newPeer(node uint64, addr string) *peer {
+	p := &peer{}
+	for c := range p.links {
+		l := &p.links[c]
+		l.to, l.addr, l.class, l.wake = node, addr, Class(c), make(chan struct{}, 1)
+	}
+	return p
+}
+
 // New makes a mesh.
 func New(o Options) *Mesh {
-	m := &Mesh{opts: o, links: map[uint64]*[classes]link{}, refusals: rate.Sometimes{First: 10, Interval: time.Second}}
-	for node, addr := range o.Peers {
-		ls := &[classes]link{}
-		for c := range ls {
-			ls[c].to, ls[c].addr, ls[c].class, ls[c].wake = node, addr, Class(c), make(chan struct{}, 1)
-		}
-		m.links[node] = ls
-	}
-	m.srv = grpc.NewServer(grpc.Creds(listenCredentials(o.Credentials)), grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxHeaderListSize(headerBytesMax),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, MaxConnectionIdle: idleMax}), grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(FrameBytesMax),
+	m := &Mesh{opts: o, inbound: map[*inbound]struct{}{}}
+	m.links.Store(&map[uint64]*peer{})
+	m.SetPeers(o.Peers)
+	m.srv = grpc.NewServer(grpc.Creds(listenCredentials(o.Credentials)), grpc.ConnectionTimeout(handshakeTimeout), grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(FrameBytesMax),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes), grpc.MaxConcurrentStreams(64),
 		grpc.ReadBufferSize(64<<10), grpc.WriteBufferSize(64<<10),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))
@@ -122,12 +145,12 @@ func New(o Options) *Mesh {
 
 // Send hands a frame to the stream of its class. It never blocks: what can't be queued is reported to Handler.Dropped.
 func (m *Mesh) Send(to uint64, class Class, f Frame) {
-	ls := m.links[to]
-	if ls == nil {
+	p := (*m.links.Load())[to]
+	if p == nil {
 		m.opts.Handler.Dropped(to, f.Refs)
 		return
 	}
-	l := &ls[class]
+	l := &p.links[class]
 	l.mu.Lock()
 	dropped := l.queue.put(f)
 	l.stats.sent(&f, len(dropped))
@@ -140,8 +163,8 @@ func (m *Mesh) Send(to uint64, class Class, f Frame) {
 
 // SendClock tells every peer what this broker's clock shows, ms, and whether its disk is at its reserve.
 func (m *Mesh) SendClock(wall int64, full bool) {
-	for _, ls := range m.links {
-		l := &ls[Control]
+	for _, p := range *m.links.Load() {
+		l := &p.links[Control]
 		l.mu.Lock()
 		l.clock = encodeClock(wall, full)
 		l.mu.Unlock()
@@ -167,15 +190,118 @@ func (m *Mesh) Serve(lis net.Listener) error {
 // Stop ends Serve at once.
 func (m *Mesh) Stop() { m.srv.Stop() }
 
-// Run keeps a stream per peer and class until ctx is done.
-func (m *Mesh) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, ls := range m.links {
-		for c := range ls {
-			g.Go(func() error { m.keep(ctx, &ls[c]); return nil })
+// SetPeers says who the other brokers are and where. Streams to those that are gone or have moved end; what waits for them is dropped
+// and named. Others are left alone.
+func (m *Mesh) SetPeers(peers map[uint64]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := *m.links.Load()
+	next := make(map[uint64]*peer, len(peers))
+	for node, addr := range peers {
+		p := old[node]
+		if p == nil || p.links[0].addr != addr {
+			p = newPeer(node, addr)
+		}
+		next[node] = p
+	}
+	m.links.Store(&next)
+	for node, p := range old {
+		if next[node] != p && p.stop != nil {
+			p.stop()
 		}
 	}
-	return g.Wait()
+	m.start()
+}
+
+// start starts the links that have no goroutines yet, if Run is there to wait for them. mu is held.
+func (m *Mesh) start() {
+	if m.running == nil {
+		return
+	}
+	for _, p := range *m.links.Load() {
+		if p.stop != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(m.running)
+		p.stop = cancel
+		for c := range p.links {
+			m.workers.Go(func() { m.keep(ctx, &p.links[c]) })
+		}
+	}
+}
+
+// Run keeps a stream per peer and class until ctx is done.
+func (m *Mesh) Run(ctx context.Context) error {
+	m.mu.Lock()
+	m.running = ctx
+	m.start()
+	m.mu.Unlock()
+	<-ctx.Done()
+	m.mu.Lock()
+	m.running = nil
+	for _, p := range *m.links.Load() {
+		if p.stop != nil {
+			p.stop()
+		}
+	}
+	m.mu.Unlock()
+	m.workers.Wait()
+	return nil
+}
+
+func (m *Mesh) admit(in *inbound) {
+	in.peer.Seats = nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.inbound[in] = struct{}{}
+}
+
+func (m *Mesh) forget(in *inbound) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.inbound, in)
+}
+
+// Recheck asks Handler.Seated about everyone who is connected, because what it knows has changed, and ends the streams of those that it
+// refuses now.
+func (m *Mesh) Recheck() {
+	m.mu.Lock()
+	var ins []*inbound
+	for in := range m.inbound {
+		ins = append(ins, in)
+	}
+	m.mu.Unlock()
+	for _, in := range ins {
+		if m.opts.Handler.Seated(in.peer) != nil {
+			in.refused.Store(true)
+		}
+	}
+	for _, p := range *m.links.Load() {
+		for c := range p.links {
+			l := &p.links[c]
+			l.mu.Lock()
+			peer, end := l.peer, l.end
+			l.mu.Unlock()
+			if end == nil {
+				continue
+			}
+			if err := m.opts.Handler.Seated(peer); err != nil {
+				end(err)
+			}
+		}
+	}
+}
+
+// Up reports whether frames of the control class pass to a broker now.
+func (m *Mesh) Up(node uint64) bool {
+	p := (*m.links.Load())[node]
+	if p == nil {
+		return false
+	}
+	l := &p.links[Control]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queue.up
 }
 
 // keep connects a link again and again.
@@ -187,6 +313,7 @@ func (m *Mesh) keep(ctx context.Context, l *link) {
 		err := m.stream(ctx, l)
 		l.mu.Lock()
 		was, dropped := l.queue.up, l.queue.close()
+		l.end = nil
 		l.stats.Dropped += uint64(len(dropped))
 		l.mu.Unlock()
 		if len(dropped) > 0 {
@@ -220,21 +347,27 @@ func dial(addr string, creds credentials.TransportCredentials) (*grpc.ClientConn
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}))
 }
 
-// greet opens a stream and exchanges greetings on it.
-func greet(ctx context.Context, conn *grpc.ClientConn, mine Hello) (grpc.ClientStream, Hello, error) {
+// open opens a stream, says who is there and takes the first answer.
+func open(ctx context.Context, conn *grpc.ClientConn, mine Hello) (grpc.ClientStream, []byte, error) {
 	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, methodName)
 	if err != nil {
-		return nil, Hello{}, err
+		return nil, nil, err
 	}
+	var b []byte
 	if err := s.SendMsg(parts{mine.encode()}); err != nil {
-		var b []byte
 		if e := s.RecvMsg(&b); e != nil {
 			err = e // the server's reason
 		}
-		return nil, Hello{}, err
+		return nil, nil, err
 	}
-	var b []byte
-	if err := s.RecvMsg(&b); err != nil {
+	err = s.RecvMsg(&b)
+	return s, b, err
+}
+
+// greet opens a stream and exchanges greetings on it.
+func greet(ctx context.Context, conn *grpc.ClientConn, mine Hello) (grpc.ClientStream, Hello, error) {
+	s, b, err := open(ctx, conn, mine)
+	if err != nil {
 		return nil, Hello{}, err
 	}
 	h, err := decodeHello(b)
@@ -258,9 +391,13 @@ func (m *Mesh) stream(ctx context.Context, l *link) error {
 		err = context.Cause(ctx)
 	}
 	if err == nil && peer.NodeID != l.to {
-		err = fmt.Errorf("at %s is node %d, not node %d: check --initial-cluster", l.addr, peer.NodeID, l.to)
+		err = fmt.Errorf("at %s is node %d, not node %d: check --initial-cluster, or broker cluster info", l.addr, peer.NodeID, l.to)
 	}
 	if err == nil {
+		l.mu.Lock()
+		l.peer, l.end = peer, cancel
+		l.peer.Seats = nil
+		l.mu.Unlock()
 		err = m.opts.Handler.Check(peer)
 	}
 	if err != nil {
@@ -317,64 +454,33 @@ func (l *link) write(ctx context.Context, s grpc.ClientStream, gone chan error) 
 	}
 }
 
-// heard is the greeting of who opened a stream. Before anything of him is taken he must be some broker of the cluster, and then be the
-// one that he says he is.
-func (m *Mesh) heard(s grpc.ServerStream) (Hello, error) {
-	if err := m.prove(s.Context(), 0); err != nil {
-		return Hello{}, err
-	}
-	type greeting struct {
-		bytes []byte
-		err   error
-	}
-	got := make(chan greeting, 1)
-	go func() { // ends with the stream: receiving fails then
-		var g greeting
-		g.err = s.RecvMsg(&g.bytes)
-		got <- g
-	}()
-	select {
-	case g := <-got:
-		if g.err != nil {
-			return Hello{}, g.err
-		}
-		peer, err := decodeHello(g.bytes)
-		if err != nil {
-			return peer, status.Error(codes.InvalidArgument, err.Error())
-		}
-		return peer, m.prove(s.Context(), peer.NodeID)
-	case <-time.After(handshakeTimeout):
-		return Hello{}, status.Error(codes.DeadlineExceeded, fmt.Sprintf("no greeting within %v", handshakeTimeout))
-	}
-}
-
-// prove refuses who is not the node, 0: any node of the cluster.
-func (m *Mesh) prove(ctx context.Context, node uint64) error {
-	if m.opts.Credentials == nil {
-		return nil
-	}
-	err := m.opts.Credentials.Prove(ctx, node)
-	if err == nil {
-		return nil
-	}
-	m.refusals.Do(func() { m.opts.Logger.Warn("peer is refused", "peer", node, "err", err) })
-	if node != 0 {
-		err = fmt.Errorf("not node %d: %w", node, err)
-	}
-	return status.Error(codes.PermissionDenied, err.Error())
-}
-
 // serve takes one stream of a peer.
 func (m *Mesh) serve(s grpc.ServerStream) error {
-	peer, err := m.heard(s)
-	if err != nil {
+	var b []byte
+	if err := s.RecvMsg(&b); err != nil {
 		return err
+	}
+	peer, err := decodeHello(b)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if m.opts.Credentials != nil {
+		if err := m.opts.Credentials.Prove(s.Context(), peer.NodeID); err != nil {
+			m.opts.Logger.Warn("peer is refused", "peer", peer.NodeID, "err", err)
+			return status.Error(codes.PermissionDenied, fmt.Sprintf("not node %d: %v", peer.NodeID, err))
+		}
 	}
 	mine := m.opts.Handler.Greet()
 	if err := mine.Compatible(peer); err != nil {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
+	if peer.Join {
+		return m.join(s, peer)
+	}
+	in := &inbound{peer: peer}
 	if !peer.Probe {
+		m.admit(in)
+		defer m.forget(in)
 		if err := m.opts.Handler.Check(peer); err != nil {
 			return status.Error(codes.FailedPrecondition, err.Error())
 		}
@@ -386,6 +492,9 @@ func (m *Mesh) serve(s grpc.ServerStream) error {
 		var b []byte
 		if err := s.RecvMsg(&b); err != nil {
 			return nil
+		}
+		if in.refused.Load() {
+			return status.Error(codes.FailedPrecondition, fmt.Sprintf("node %d may not speak for itself any more: see its next greeting", peer.NodeID))
 		}
 		if wall, full, ok := decodeClock(b); ok {
 			m.opts.Handler.Clock(peer.NodeID, wall, full)

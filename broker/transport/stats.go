@@ -27,9 +27,9 @@ func (s *LinkStats) sent(f *Frame, dropped int) {
 // Stats gives every link's counters as they stand, by peer and class.
 func (m *Mesh) Stats() []LinkStats {
 	var out []LinkStats
-	for _, ls := range m.links {
-		for i := range ls {
-			l := &ls[i]
+	for _, p := range *m.links.Load() {
+		for i := range p.links {
+			l := &p.links[i]
 			l.mu.Lock()
 			s := l.stats
 			s.To, s.Class, s.Up, s.QueuedBytes = l.to, l.class, l.queue.up, l.queue.bytes

@@ -2977,9 +2977,10 @@ type Partition struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	Group         []byte                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
-	Replicas      []*Replica             `protobuf:"bytes,3,rep,name=replicas,proto3" json:"replicas,omitempty"`                        // the preferred leader first
+	Replicas      []*Replica             `protobuf:"bytes,3,rep,name=replicas,proto3" json:"replicas,omitempty"`                        // those that vote, the preferred leader first
 	LeaderNode    uint64                 `protobuf:"varint,4,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"` // 0: none known to the broker that answers
 	LeaderEpoch   int32                  `protobuf:"varint,5,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	Wanted        []*Replica             `protobuf:"bytes,6,rep,name=wanted,proto3" json:"wanted,omitempty"` // while the partition is on the move: those that shall vote
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3047,6 +3048,13 @@ func (x *Partition) GetLeaderEpoch() int32 {
 		return x.LeaderEpoch
 	}
 	return 0
+}
+
+func (x *Partition) GetWanted() []*Replica {
+	if x != nil {
+		return x.Wanted
+	}
+	return nil
 }
 
 type Replica struct {
@@ -3987,14 +3995,15 @@ const file_lograft_v1_lograft_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x03 \x03(\v2\x15.lograft.v1.PartitionR\n" +
 	"partitions\x12/\n" +
-	"\x06config\x18\x04 \x03(\v2\x17.lograft.v1.ConfigEntryR\x06config\"\xae\x01\n" +
+	"\x06config\x18\x04 \x03(\v2\x17.lograft.v1.ConfigEntryR\x06config\"\xdb\x01\n" +
 	"\tPartition\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\fR\x05group\x12/\n" +
 	"\breplicas\x18\x03 \x03(\v2\x13.lograft.v1.ReplicaR\breplicas\x12\x1f\n" +
 	"\vleader_node\x18\x04 \x01(\x04R\n" +
 	"leaderNode\x12!\n" +
-	"\fleader_epoch\x18\x05 \x01(\x05R\vleaderEpoch\"-\n" +
+	"\fleader_epoch\x18\x05 \x01(\x05R\vleaderEpoch\x12+\n" +
+	"\x06wanted\x18\x06 \x03(\v2\x13.lograft.v1.ReplicaR\x06wanted\"-\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\x04R\x04node\"\xa3\x01\n" +
@@ -4218,58 +4227,59 @@ var file_lograft_v1_lograft_proto_depIdxs = []int32{
 	47, // 40: lograft.v1.Topic.partitions:type_name -> lograft.v1.Partition
 	31, // 41: lograft.v1.Topic.config:type_name -> lograft.v1.ConfigEntry
 	48, // 42: lograft.v1.Partition.replicas:type_name -> lograft.v1.Replica
-	0,  // 43: lograft.v1.GetMetadataRequest.consistency:type_name -> lograft.v1.Consistency
-	49, // 44: lograft.v1.GetMetadataResponse.brokers:type_name -> lograft.v1.Broker
-	46, // 45: lograft.v1.GetMetadataResponse.topics:type_name -> lograft.v1.Topic
-	48, // 46: lograft.v1.GetMetadataResponse.metadata_replicas:type_name -> lograft.v1.Replica
-	56, // 47: lograft.v1.DescribeReplicasResponse.replicas:type_name -> lograft.v1.ReplicaState
-	58, // 48: lograft.v1.ReplicaState.match:type_name -> lograft.v1.ReplicaState.MatchEntry
-	57, // 49: lograft.v1.ReplicaState.faulty:type_name -> lograft.v1.FaultyRange
-	6,  // 50: lograft.v1.ProduceService.Produce:input_type -> lograft.v1.ProduceRequest
-	8,  // 51: lograft.v1.ProduceService.ProduceStream:input_type -> lograft.v1.ProduceStreamRequest
-	16, // 52: lograft.v1.ProduceService.ReleaseProducer:input_type -> lograft.v1.ReleaseProducerRequest
-	10, // 53: lograft.v1.FetchService.Fetch:input_type -> lograft.v1.FetchRequest
-	12, // 54: lograft.v1.FetchService.FetchStream:input_type -> lograft.v1.FetchStreamRequest
-	14, // 55: lograft.v1.FetchService.ListOffsets:input_type -> lograft.v1.ListOffsetsRequest
-	18, // 56: lograft.v1.FetchService.FetchPartitions:input_type -> lograft.v1.FetchPartitionsRequest
-	21, // 57: lograft.v1.FetchService.Subscribe:input_type -> lograft.v1.SubscribeRequest
-	27, // 58: lograft.v1.FetchService.OffsetForLeaderEpoch:input_type -> lograft.v1.OffsetForLeaderEpochRequest
-	38, // 59: lograft.v1.TopicService.CreateTopic:input_type -> lograft.v1.CreateTopicRequest
-	40, // 60: lograft.v1.TopicService.DeleteTopic:input_type -> lograft.v1.DeleteTopicRequest
-	42, // 61: lograft.v1.TopicService.DescribeTopic:input_type -> lograft.v1.DescribeTopicRequest
-	44, // 62: lograft.v1.TopicService.ListTopics:input_type -> lograft.v1.ListTopicsRequest
-	32, // 63: lograft.v1.TopicService.AlterTopic:input_type -> lograft.v1.AlterTopicRequest
-	34, // 64: lograft.v1.TopicService.AddPartitions:input_type -> lograft.v1.AddPartitionsRequest
-	36, // 65: lograft.v1.TopicService.TrimPartition:input_type -> lograft.v1.TrimPartitionRequest
-	50, // 66: lograft.v1.ClusterService.GetMetadata:input_type -> lograft.v1.GetMetadataRequest
-	29, // 67: lograft.v1.ClusterService.WatchMetadata:input_type -> lograft.v1.WatchMetadataRequest
-	52, // 68: lograft.v1.ClusterService.InitProducerId:input_type -> lograft.v1.InitProducerIdRequest
-	54, // 69: lograft.v1.ClusterService.DescribeReplicas:input_type -> lograft.v1.DescribeReplicasRequest
-	7,  // 70: lograft.v1.ProduceService.Produce:output_type -> lograft.v1.ProduceResponse
-	9,  // 71: lograft.v1.ProduceService.ProduceStream:output_type -> lograft.v1.ProduceStreamResponse
-	17, // 72: lograft.v1.ProduceService.ReleaseProducer:output_type -> lograft.v1.ReleaseProducerResponse
-	11, // 73: lograft.v1.FetchService.Fetch:output_type -> lograft.v1.FetchResponse
-	13, // 74: lograft.v1.FetchService.FetchStream:output_type -> lograft.v1.FetchStreamResponse
-	15, // 75: lograft.v1.FetchService.ListOffsets:output_type -> lograft.v1.ListOffsetsResponse
-	19, // 76: lograft.v1.FetchService.FetchPartitions:output_type -> lograft.v1.FetchPartitionsResponse
-	26, // 77: lograft.v1.FetchService.Subscribe:output_type -> lograft.v1.SubscribeResponse
-	28, // 78: lograft.v1.FetchService.OffsetForLeaderEpoch:output_type -> lograft.v1.OffsetForLeaderEpochResponse
-	39, // 79: lograft.v1.TopicService.CreateTopic:output_type -> lograft.v1.CreateTopicResponse
-	41, // 80: lograft.v1.TopicService.DeleteTopic:output_type -> lograft.v1.DeleteTopicResponse
-	43, // 81: lograft.v1.TopicService.DescribeTopic:output_type -> lograft.v1.DescribeTopicResponse
-	45, // 82: lograft.v1.TopicService.ListTopics:output_type -> lograft.v1.ListTopicsResponse
-	33, // 83: lograft.v1.TopicService.AlterTopic:output_type -> lograft.v1.AlterTopicResponse
-	35, // 84: lograft.v1.TopicService.AddPartitions:output_type -> lograft.v1.AddPartitionsResponse
-	37, // 85: lograft.v1.TopicService.TrimPartition:output_type -> lograft.v1.TrimPartitionResponse
-	51, // 86: lograft.v1.ClusterService.GetMetadata:output_type -> lograft.v1.GetMetadataResponse
-	30, // 87: lograft.v1.ClusterService.WatchMetadata:output_type -> lograft.v1.WatchMetadataResponse
-	53, // 88: lograft.v1.ClusterService.InitProducerId:output_type -> lograft.v1.InitProducerIdResponse
-	55, // 89: lograft.v1.ClusterService.DescribeReplicas:output_type -> lograft.v1.DescribeReplicasResponse
-	70, // [70:90] is the sub-list for method output_type
-	50, // [50:70] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	48, // 43: lograft.v1.Partition.wanted:type_name -> lograft.v1.Replica
+	0,  // 44: lograft.v1.GetMetadataRequest.consistency:type_name -> lograft.v1.Consistency
+	49, // 45: lograft.v1.GetMetadataResponse.brokers:type_name -> lograft.v1.Broker
+	46, // 46: lograft.v1.GetMetadataResponse.topics:type_name -> lograft.v1.Topic
+	48, // 47: lograft.v1.GetMetadataResponse.metadata_replicas:type_name -> lograft.v1.Replica
+	56, // 48: lograft.v1.DescribeReplicasResponse.replicas:type_name -> lograft.v1.ReplicaState
+	58, // 49: lograft.v1.ReplicaState.match:type_name -> lograft.v1.ReplicaState.MatchEntry
+	57, // 50: lograft.v1.ReplicaState.faulty:type_name -> lograft.v1.FaultyRange
+	6,  // 51: lograft.v1.ProduceService.Produce:input_type -> lograft.v1.ProduceRequest
+	8,  // 52: lograft.v1.ProduceService.ProduceStream:input_type -> lograft.v1.ProduceStreamRequest
+	16, // 53: lograft.v1.ProduceService.ReleaseProducer:input_type -> lograft.v1.ReleaseProducerRequest
+	10, // 54: lograft.v1.FetchService.Fetch:input_type -> lograft.v1.FetchRequest
+	12, // 55: lograft.v1.FetchService.FetchStream:input_type -> lograft.v1.FetchStreamRequest
+	14, // 56: lograft.v1.FetchService.ListOffsets:input_type -> lograft.v1.ListOffsetsRequest
+	18, // 57: lograft.v1.FetchService.FetchPartitions:input_type -> lograft.v1.FetchPartitionsRequest
+	21, // 58: lograft.v1.FetchService.Subscribe:input_type -> lograft.v1.SubscribeRequest
+	27, // 59: lograft.v1.FetchService.OffsetForLeaderEpoch:input_type -> lograft.v1.OffsetForLeaderEpochRequest
+	38, // 60: lograft.v1.TopicService.CreateTopic:input_type -> lograft.v1.CreateTopicRequest
+	40, // 61: lograft.v1.TopicService.DeleteTopic:input_type -> lograft.v1.DeleteTopicRequest
+	42, // 62: lograft.v1.TopicService.DescribeTopic:input_type -> lograft.v1.DescribeTopicRequest
+	44, // 63: lograft.v1.TopicService.ListTopics:input_type -> lograft.v1.ListTopicsRequest
+	32, // 64: lograft.v1.TopicService.AlterTopic:input_type -> lograft.v1.AlterTopicRequest
+	34, // 65: lograft.v1.TopicService.AddPartitions:input_type -> lograft.v1.AddPartitionsRequest
+	36, // 66: lograft.v1.TopicService.TrimPartition:input_type -> lograft.v1.TrimPartitionRequest
+	50, // 67: lograft.v1.ClusterService.GetMetadata:input_type -> lograft.v1.GetMetadataRequest
+	29, // 68: lograft.v1.ClusterService.WatchMetadata:input_type -> lograft.v1.WatchMetadataRequest
+	52, // 69: lograft.v1.ClusterService.InitProducerId:input_type -> lograft.v1.InitProducerIdRequest
+	54, // 70: lograft.v1.ClusterService.DescribeReplicas:input_type -> lograft.v1.DescribeReplicasRequest
+	7,  // 71: lograft.v1.ProduceService.Produce:output_type -> lograft.v1.ProduceResponse
+	9,  // 72: lograft.v1.ProduceService.ProduceStream:output_type -> lograft.v1.ProduceStreamResponse
+	17, // 73: lograft.v1.ProduceService.ReleaseProducer:output_type -> lograft.v1.ReleaseProducerResponse
+	11, // 74: lograft.v1.FetchService.Fetch:output_type -> lograft.v1.FetchResponse
+	13, // 75: lograft.v1.FetchService.FetchStream:output_type -> lograft.v1.FetchStreamResponse
+	15, // 76: lograft.v1.FetchService.ListOffsets:output_type -> lograft.v1.ListOffsetsResponse
+	19, // 77: lograft.v1.FetchService.FetchPartitions:output_type -> lograft.v1.FetchPartitionsResponse
+	26, // 78: lograft.v1.FetchService.Subscribe:output_type -> lograft.v1.SubscribeResponse
+	28, // 79: lograft.v1.FetchService.OffsetForLeaderEpoch:output_type -> lograft.v1.OffsetForLeaderEpochResponse
+	39, // 80: lograft.v1.TopicService.CreateTopic:output_type -> lograft.v1.CreateTopicResponse
+	41, // 81: lograft.v1.TopicService.DeleteTopic:output_type -> lograft.v1.DeleteTopicResponse
+	43, // 82: lograft.v1.TopicService.DescribeTopic:output_type -> lograft.v1.DescribeTopicResponse
+	45, // 83: lograft.v1.TopicService.ListTopics:output_type -> lograft.v1.ListTopicsResponse
+	33, // 84: lograft.v1.TopicService.AlterTopic:output_type -> lograft.v1.AlterTopicResponse
+	35, // 85: lograft.v1.TopicService.AddPartitions:output_type -> lograft.v1.AddPartitionsResponse
+	37, // 86: lograft.v1.TopicService.TrimPartition:output_type -> lograft.v1.TrimPartitionResponse
+	51, // 87: lograft.v1.ClusterService.GetMetadata:output_type -> lograft.v1.GetMetadataResponse
+	30, // 88: lograft.v1.ClusterService.WatchMetadata:output_type -> lograft.v1.WatchMetadataResponse
+	53, // 89: lograft.v1.ClusterService.InitProducerId:output_type -> lograft.v1.InitProducerIdResponse
+	55, // 90: lograft.v1.ClusterService.DescribeReplicas:output_type -> lograft.v1.DescribeReplicasResponse
+	71, // [71:91] is the sub-list for method output_type
+	51, // [51:71] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_lograft_v1_lograft_proto_init() }
