@@ -63,7 +63,7 @@
 //
 // # When which call is legal
 //
-// Between Ready and the call that ends it only Err, Status, BasicStatus, VisitProgress, HasReady, Tick, OnPersistReady, OnEntriesFetched
+// Between Ready and the call that ends it only Err, Status, BasicStatus, VisitProgress, HasReady, Tick, TickN, OnPersistReady, OnEntriesFetched
 // and ApplyConfChange have an effect; of the others, setters and AdvanceApply included, those with an error return ErrReadyOutstanding.
 // Several Readys may be unsynced at once.
 // ApplyConfChange is legal at any time, in entry order, before AdvanceApply passes the entry. It may ask Storage for a snapshot: one as of

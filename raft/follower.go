@@ -133,6 +133,15 @@ func (r *raft) handleHeartbeat(m *Message) error {
 	return nil
 }
 
+// calmBeat is handleHeartbeat where it commits nothing, confirms no round and finds no wish for a snapshot.
+func (r *raft) calmBeat(m *Message) (answer Message, taken bool) {
+	if m.From != r.leader || r.leader == 0 || m.Commit > r.log.committed || r.requestSnapshot != 0 {
+		return Message{}, false
+	}
+	r.electionElapsed, r.contact = 0, 0
+	return Message{Type: MsgHeartbeatResponse, To: m.From, From: r.id, Term: r.term, Commit: r.log.committed}, true
+}
+
 // handleSnapshot restores a snapshot, or says how far our log goes if it does not help.
 func (r *raft) handleSnapshot(m *Message) error {
 	restored, err := r.restore(m.Snapshot)

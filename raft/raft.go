@@ -7,22 +7,26 @@ import (
 // raft is the state machine behind a RawNode: terms, roles, messages. Its parts: follower.go, candidate.go, leader.go one step function
 // per role; reads.go ReadIndex; log.go, progress.go, confchange.go what their names say.
 //
-// What an idle tick touches stands first, so that a thousand idle groups cost few cache lines each.
+// What the tick of a calm node touches stands first, in one cache line: a thousand idle groups are a thousand waits for memory.
 type raft struct {
-	fatal     *FatalError
-	term      uint64
-	vote      uint64
-	leader    uint64
+	// calm: a follower that has nothing to hand out and no read waiting. Its ticks only count until an election is due. Every call that
+	// could change that ends it (RawNode.idle).
+	calm      bool
 	state     StateRole
 	electable bool
 
-	ticks            uint64 // since the node was made
-	electionElapsed  int
-	heartbeatElapsed int
-	electionTimeout  int // drawn for this term and role
+	ticks           uint64 // since the node was made
+	electionElapsed int
+	electionTimeout int // drawn for this term and role
 	// contact counts ticks since a leader was last heard, whatever happened to term and role meanwhile. Rule 1: while it is below
 	// ElectionTick no vote is granted.
 	contact int
+	fatal   *FatalError
+	term    uint64
+
+	vote             uint64
+	leader           uint64
+	heartbeatElapsed int
 
 	log       raftLog
 	msgs      []Message // to be sent now
@@ -178,10 +182,45 @@ func (r *raft) becomeFollower(term, leader uint64) {
 	}
 }
 
+// count moves the clocks that count whatever the role does.
+func (r *raft) count(ticks int) {
+	r.ticks += uint64(ticks)
+	r.contact = min(r.contact+ticks, ticksMax)
+}
+
+// skip is that many ticks of which none does more than count (RawNode.IdleTicks).
+func (r *raft) skip(ticks int) {
+	r.count(ticks)
+	r.electionElapsed += ticks
+	if r.state == StateLeader {
+		r.heartbeatElapsed += ticks
+		r.transferTicks += ticks
+	}
+}
+
+// idleTicks is how many ticks from now on only count.
+func (r *raft) idleTicks() int {
+	switch {
+	case r.reads.waiting():
+		return 0
+	case r.state != StateLeader && !(r.electable && r.promotable()):
+		return ticksMax
+	case r.state != StateLeader:
+		return max(0, r.electionTimeout-r.electionElapsed-1)
+	case r.transferee != 0 || r.conf.autoLeave:
+		return 0
+	}
+	for i := range r.peers {
+		if r.peers[i].state == ProgressSnapshot {
+			return 0
+		}
+	}
+	return max(0, min(r.cfg.HeartbeatTick-r.heartbeatElapsed, r.cfg.ElectionTick-r.electionElapsed)-1)
+}
+
 // tick moves time on by one.
 func (r *raft) tick() {
-	r.ticks++
-	r.contact = min(r.contact+1, ticksMax)
+	r.count(1)
 	if r.state == StateLeader {
 		r.tickLeader()
 	} else {

@@ -9,12 +9,13 @@ import (
 // RawNode is one member of a Raft group: a pure state machine. It starts no goroutine, takes no lock, reads no clock and does no I/O;
 // it must not be used by two goroutines at once. doc.go is its contract.
 type RawNode struct {
+	r raft // by value and first: an idle tick finds all that it needs in a row
+
 	prevSoft SoftState
 	prevHard HardState
 	// applyStalled: a committed entry is damaged; tried again at the next tick.
 	applyStalled bool
 	outstanding  bool
-	r            raft // by value: an idle tick finds all that it needs in a row
 
 	number    uint64
 	persisted uint64 // highest number reported stable
@@ -48,8 +49,9 @@ func (n *RawNode) Err() error {
 	return n.r.fatal
 }
 
-// idle says why a call must have no effect now, nil if it may have one.
+// idle says why a call must have no effect now, nil if it may have one: whoever asks is about to change something.
 func (n *RawNode) idle() error {
+	n.r.calm = false
 	switch {
 	case n.r.fatal != nil:
 		return n.r.fatal
@@ -61,11 +63,45 @@ func (n *RawNode) idle() error {
 
 // Tick moves time on by one tick. True: a Ready is probably waiting.
 func (n *RawNode) Tick() bool {
-	if n.r.fatal != nil {
+	r := &n.r
+	if r.calm && r.electionElapsed+1 < r.electionTimeout {
+		r.count(1)
+		r.electionElapsed++
+		return false
+	}
+	if r.fatal != nil {
 		return false
 	}
 	n.applyStalled = false
-	n.r.tick()
+	r.tick()
+	ready := n.HasReady()
+	r.calm = !ready && r.state == StateFollower && !r.reads.waiting() && !n.applyStalled && !n.outstanding && len(n.records) == 0
+	return ready
+}
+
+// IdleTicks is how many ticks from now on do nothing but count, as long as nothing else is called: the app may keep them and hand them
+// over with TickN, before the next other call at the latest.
+func (n *RawNode) IdleTicks() int {
+	switch {
+	case n.r.fatal != nil:
+		return ticksMax
+	case n.applyStalled:
+		return 0
+	}
+	return n.r.idleTicks()
+}
+
+// TickN is so many ticks at once.
+func (n *RawNode) TickN(ticks int) bool {
+	for ticks > 0 && n.r.fatal == nil {
+		if skip := min(ticks, n.IdleTicks()); skip > 0 {
+			n.r.skip(skip)
+			ticks -= skip
+			continue
+		}
+		n.Tick()
+		ticks--
+	}
 	return n.HasReady()
 }
 
@@ -83,6 +119,23 @@ func (n *RawNode) Step(m Message) error {
 		return n.r.fatal
 	}
 	return err
+}
+
+// StepCalm takes a heartbeat, or the answer to one, that says no more than that its sender lives and knows what we know: no Ready comes
+// of it, and Step would have done the same. answer is what the app sends then, as a Message of Ready; To 0: nothing. taken false: nothing
+// has happened, m is for Step.
+func (n *RawNode) StepCalm(m *Message) (answer Message, taken bool) {
+	r := &n.r
+	if r.fatal != nil || n.outstanding || m.Term != r.term || len(m.Context) != 0 || m.To != 0 && m.To != r.id {
+		return Message{}, false
+	}
+	switch {
+	case m.Type == MsgHeartbeat && r.state == StateFollower:
+		return r.calmBeat(m)
+	case m.Type == MsgHeartbeatResponse && r.state == StateLeader:
+		return Message{}, r.calmAnswer(m)
+	}
+	return Message{}, false
 }
 
 // Campaign begins an election by hand. ErrNotPromotable: learners, removed nodes and nodes with an unapplied configuration change never
@@ -143,6 +196,7 @@ func (n *RawNode) propose(t EntryType, context, data []byte) error {
 // AdvanceApply* passes the entry. An error means an invalid change: the configuration is unchanged, the entry is an applied no-op on
 // every replica.
 func (n *RawNode) ApplyConfChange(cc ConfChanger) (ConfState, error) {
+	n.r.calm = false
 	if n.r.fatal != nil {
 		return ConfState{}, n.r.fatal
 	}

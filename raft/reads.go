@@ -67,6 +67,8 @@ func (s *reads) beginRound(tick uint64) {
 
 func (s *reads) roundWaits() bool { return len(s.queue) > 0 }
 
+func (s *reads) waiting() bool { return len(s.local)+len(s.early)+len(s.queue) > 0 }
+
 // readIndex takes a read of the app.
 func (r *raft) readIndex(ctx []byte) {
 	if r.state == StateLeader {
@@ -304,7 +306,7 @@ func (r *raft) takeWaitingReads() {
 // expireReads ends the reads that waited ElectionTick ticks.
 func (r *raft) expireReads() {
 	s := &r.reads
-	if len(s.local)+len(s.early)+len(s.queue) == 0 {
+	if !s.waiting() {
 		return
 	}
 	due := func(asked uint64) bool { return r.ticks-asked >= uint64(r.cfg.ElectionTick) }

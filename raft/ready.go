@@ -127,6 +127,7 @@ func (n *RawNode) Ready() *Ready {
 	if n.outstanding {
 		return &n.rd
 	}
+	r.calm = false
 	r.sendRound()
 	n.forgetCut()
 	n.number++

@@ -54,7 +54,10 @@ var (
 	_ func(raft.Config, raft.Storage) (*raft.RawNode, error) = raft.NewRawNode
 
 	_ func(*raft.RawNode) bool                                                          = (*raft.RawNode).Tick
+	_ func(n *raft.RawNode, ticks int) bool                                             = (*raft.RawNode).TickN
+	_ func(*raft.RawNode) int                                                           = (*raft.RawNode).IdleTicks
 	_ func(*raft.RawNode, raft.Message) error                                           = (*raft.RawNode).Step
+	_ func(n *raft.RawNode, m *raft.Message) (answer raft.Message, taken bool)          = (*raft.RawNode).StepCalm
 	_ func(*raft.RawNode) error                                                         = (*raft.RawNode).Campaign
 	_ func(*raft.RawNode)                                                               = (*raft.RawNode).Ping
 	_ func(n *raft.RawNode, context, data []byte) error                                 = (*raft.RawNode).Propose
