@@ -280,7 +280,14 @@ func (n *node) Check(peer transport.Hello) error {
 // Frame implements transport.Handler.
 func (n *node) Frame(from uint64, msgs []transport.GroupMessage) {
 	workers := n.engine.Workers()
+	counts := make([]int, workers)
+	for i := range msgs {
+		counts[engine.WorkerOf(msgs[i].Group, workers)]++
+	}
 	byWorker := make([][]engine.Message, workers)
+	for w, c := range counts {
+		byWorker[w] = make([]engine.Message, 0, c)
+	}
 	for i := range msgs {
 		w := engine.WorkerOf(msgs[i].Group, workers)
 		byWorker[w] = append(byWorker[w], engine.Message{From: from, Group: msgs[i].Group, Raft: msgs[i].Msg})

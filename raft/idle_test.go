@@ -62,7 +62,13 @@ func (l *lazyGroup) deliver(lose func(*raft.Message) bool) {
 		}
 		raw := l.at(m.To)
 		if l.lazy {
-			if answer, taken := raw.StepCalm(m); taken {
+			calm := raw.Calm()
+			answer, taken := raw.StepCalm(m)
+			if own := raw.BasicStatus(); calm && !taken && len(m.Context) == 0 && m.Term == own.HardState.Term &&
+				(m.Type == raft.MsgHeartbeatResponse || m.Type == raft.MsgHeartbeat && m.Commit <= own.HardState.Commit) {
+				l.t.Fatalf("a calm node does not take %+v", m)
+			}
+			if taken {
 				if l.taken++; answer.To != 0 {
 					l.send([]raft.Message{answer})
 				}

@@ -193,12 +193,16 @@ func (r *raft) handleHeartbeatResponse(m *Message) error {
 // calmAnswer is handleHeartbeatResponse where the peer holds everything and no read waits for it.
 func (r *raft) calmAnswer(m *Message) bool {
 	p := r.peer(m.From)
-	if p == nil || p.id == r.id || p.state != ProgressReplicate || p.match != r.log.last() || p.paused || p.pendingRequestSnapshot != 0 || len(r.reads.queue) > 0 {
+	if p == nil || p.id == r.id || !r.calmPeer(p) {
 		return false
 	}
 	p.recentActive = true
 	p.committed = max(p.committed, min(m.Commit, r.log.last()))
 	return true
+}
+
+func (r *raft) calmPeer(p *peer) bool {
+	return p.state == ProgressReplicate && p.match == r.log.last() && !p.paused && p.pendingRequestSnapshot == 0 && len(r.reads.queue) == 0
 }
 
 // commitMoved tells the peers, if they are to be told at once. p is the one whose answer moved it, nil if it was our own disk.

@@ -138,6 +138,27 @@ func (n *RawNode) StepCalm(m *Message) (answer Message, taken bool) {
 	return Message{}, false
 }
 
+// Calm reports whether StepCalm would take every heartbeat of our leader that commits nothing new, or every answer to ours, and nothing
+// waits to be handed out.
+func (n *RawNode) Calm() bool {
+	r := &n.r
+	if r.fatal != nil || n.outstanding || n.HasReady() {
+		return false
+	}
+	switch r.state {
+	case StateFollower:
+		return r.leader != 0 && r.requestSnapshot == 0
+	case StateLeader:
+		for i := range r.peers {
+			if p := &r.peers[i]; p.id != r.id && !r.calmPeer(p) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
 // Campaign begins an election by hand. ErrNotPromotable: learners, removed nodes and nodes with an unapplied configuration change never
 // campaign. On a leader it does nothing. It breaks the promise that leases rest on: don't call it where leases are used.
 func (n *RawNode) Campaign() error {

@@ -57,6 +57,7 @@ var (
 	_ func(n *raft.RawNode, ticks int) bool                                             = (*raft.RawNode).TickN
 	_ func(*raft.RawNode) int                                                           = (*raft.RawNode).IdleTicks
 	_ func(*raft.RawNode, raft.Message) error                                           = (*raft.RawNode).Step
+	_ func(*raft.RawNode) bool                                                          = (*raft.RawNode).Calm
 	_ func(n *raft.RawNode, m *raft.Message) (answer raft.Message, taken bool)          = (*raft.RawNode).StepCalm
 	_ func(*raft.RawNode) error                                                         = (*raft.RawNode).Campaign
 	_ func(*raft.RawNode)                                                               = (*raft.RawNode).Ping

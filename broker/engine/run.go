@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"time"
 
@@ -84,9 +83,11 @@ func New(opts Options) *Engine {
 
 // WorkerOf is the worker that owns a group: a function of the id and the number of workers.
 func WorkerOf(g GroupID, workers int) int {
-	h := fnv.New32a()
-	h.Write(g[:])
-	return int(h.Sum32() % uint32(workers))
+	h := uint32(2166136261) // FNV-1a
+	for _, b := range g {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	return int(h % uint32(workers))
 }
 
 // Workers is the number of workers.

@@ -82,15 +82,30 @@ func (e *Effects) reset() {
 	*e = Effects{Sync: q, Replies: e.Replies[:0], Cold: e.Cold[:0], Leads: e.Leads[:0], Seals: e.Seals[:0], Halted: e.Halted[:0], Removed: e.Removed[:0], Notes: e.Notes[:0], Settled: e.Settled[:0]}
 }
 
-// slot is a replica and what the worker knows about it.
+// slot is a replica and what the worker knows about it. What a heartbeat needs stands first.
 type slot struct {
+	calm partition.Calm // zero while touched
+	// heardAt is the tick in which the leader was heard last, of what the replica was not told yet; 0: never. answers are those to its own
+	// heartbeats that it was not told of.
+	heardAt  int
+	answered uint8
+	touched  bool
+	sealing  bool
+	halted   bool
+	answers  [4]answer
+
 	replica *partition.Replica
-	touched bool
-	sealing bool
-	halted  bool
+	// ticked is how many of the worker's ticks the replica was handed; due is the tick for which it is queued,
+	// negated while that tick is handed out.
+	ticked, due int
+	// As counted by share.
+	filling, scrubbing, lazy bool
 	// capture is the number of the last capture that the syncer has and did not end, 0 if none.
 	capture uint64
 }
+
+// answer is the answer of a replica on a node to a heartbeat.
+type answer struct{ node, from, commit uint64 }
 
 // busy reports whether somebody else works on the replica's files: they must stay open, and where they are.
 func (s *slot) busy() bool { return s.sealing || s.capture > 0 }
@@ -107,7 +122,12 @@ type Worker struct {
 	clocks  []PeerClock // sorted by node
 	node    uint64
 	env     partition.Env
-	ticks   int
+	wheel   wheel
+	// filling and scrubbing count the replicas that fetch files and read a segment for a check; lazy are those whose commit index waits
+	// for the journal.
+	filling, scrubbing int
+	lazy               []*slot
+	answer             raft.Message // scratch
 }
 
 // lazyTicks is how often commit indexes that only moved are handed to the journal.
@@ -116,6 +136,7 @@ const lazyTicks = 10
 // NewWorker makes worker number id of broker node. Messages of its replicas go to out.
 func NewWorker(id int, node uint64, out partition.Sender) *Worker {
 	w := &Worker{id: id, node: node, slots: map[GroupID]*slot{}}
+	w.wheel.ticks = 1 // 0 is never
 	w.env.Out = out
 	w.env.Clocks = w.clockMedian
 	w.env.Full = w.peerFull
@@ -141,8 +162,13 @@ func (w *Worker) Step(now, wall int64, events []Event, eff *Effects) {
 
 func (w *Worker) deliver(ev *Event, eff *Effects) {
 	for i := range ev.Messages {
-		if s := w.slots[ev.Messages[i].Group]; s != nil {
-			s.replica.Step(&w.env, ev.Messages[i].From, ev.Messages[i].Raft)
+		m := &ev.Messages[i]
+		s := w.slots[m.Group]
+		if s == nil || w.take(s, m) {
+			continue
+		}
+		if !w.current(s).replica.StepCalm(&w.env, m.From, &m.Raft) {
+			s.replica.Step(&w.env, m.From, m.Raft)
 			w.touch(s)
 		}
 	}
@@ -153,7 +179,7 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 		w.synced(ev.Synced, eff)
 	}
 	if ev.Cold != nil {
-		if s := w.slots[ev.Cold.Group]; s != nil {
+		if s := w.at(ev.Cold.Group); s != nil {
 			s.replica.ReadDone(&w.env, ev.Cold)
 			w.touch(s)
 		}
@@ -162,7 +188,7 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 		w.sealed(ev.Seal, eff)
 	}
 	for _, l := range ev.Lost {
-		if s := w.slots[l.Group]; s != nil {
+		if s := w.at(l.Group); s != nil {
 			s.replica.Dropped(l.To, l.Snapshot)
 			w.touch(s)
 		}
@@ -182,13 +208,13 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 		w.adopt(ev.Adopt)
 	}
 	if ev.Config != nil {
-		if s := w.slots[ev.Config.Group]; s != nil {
+		if s := w.at(ev.Config.Group); s != nil {
 			s.replica.Configure(ev.Config.Config)
 			w.touch(s)
 		}
 	}
 	if ev.Members != nil {
-		if s := w.slots[ev.Members.Group]; s != nil {
+		if s := w.at(ev.Members.Group); s != nil {
 			s.replica.SetMembership(&w.env, ev.Members.Members)
 			w.touch(s)
 		}
@@ -198,7 +224,7 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 	}
 	if ev.Drain {
 		for _, s := range w.order {
-			s.replica.TransferAway()
+			w.current(s).replica.TransferAway()
 			w.touch(s)
 		}
 	}
@@ -208,7 +234,7 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 }
 
 func (w *Worker) request(q *partition.Request) {
-	s := w.slots[q.Group]
+	s := w.at(q.Group)
 	if s == nil {
 		w.env.Replies = append(w.env.Replies, partition.Reply{From: q.From, Token: q.Token, Err: &partition.Error{
 			Reason: partition.ReasonUnknownGroup, Message: "this broker has no replica of the partition (yet): refresh metadata and retry", RetryAfterMs: 20}})
@@ -221,7 +247,7 @@ func (w *Worker) request(q *partition.Request) {
 func (w *Worker) synced(c *Completion, eff *Effects) {
 	for i := range c.Items {
 		item := &c.Items[i]
-		s := w.slots[item.Replica.Group()]
+		s := w.at(item.Replica.Group())
 		if s == nil || s.replica != item.Replica {
 			w.released(item.Replica, eff, func(s *slot) { s.ended(item.Number) })
 			continue
@@ -262,7 +288,7 @@ func (w *Worker) closeRemoved(s *slot, eff *Effects) {
 }
 
 func (w *Worker) sealed(j *SealJob, eff *Effects) {
-	s := w.slots[j.Replica.Group()]
+	s := w.at(j.Replica.Group())
 	if s == nil || s.replica != j.Replica {
 		w.released(j.Replica, eff, func(s *slot) { s.sealing = false })
 		return
@@ -274,7 +300,7 @@ func (w *Worker) sealed(j *SealJob, eff *Effects) {
 
 func (w *Worker) touch(s *slot) {
 	if !s.touched {
-		s.touched = true
+		s.touched, s.calm = true, partition.Calm{}
 		w.touched = append(w.touched, s)
 	}
 }
@@ -298,30 +324,22 @@ func (w *Worker) finish(s *slot, eff *Effects) {
 		s.halted = true
 		eff.Halted = append(eff.Halted, err)
 	}
+	w.schedule(s)
 }
 
 func (w *Worker) tick(eff *Effects) {
-	w.ticks++
-	lazy := w.ticks%lazyTicks == 0
-	w.env.Fills, w.env.Scrubs = 0, 0
+	w.env.Fills, w.env.Scrubs = w.filling, w.scrubbing
 	w.env.ScrubBytes = min(w.env.ScrubBytes+partition.ScrubBytesPerTickDefault, partition.ScrubBytesPerTickDefault)
-	for _, s := range w.order {
-		if s.replica.Filling() {
-			w.env.Fills++
-		}
-		if s.replica.Scrubbing() {
-			w.env.Scrubs++
-		}
-	}
-	for _, s := range w.order {
+	for _, s := range w.nextTick() {
+		w.bring(s, w.wheel.ticks-1)
+		s.ticked = w.wheel.ticks
 		if s.replica.Tick(&w.env) {
 			w.touch(s)
 		}
-		if lazy {
-			if h, ok := s.replica.LazyHardState(); ok {
-				eff.Sync.Lazy = append(eff.Sync.Lazy, GroupHardState{Group: s.replica.Group(), Hard: h})
-			}
-		}
+		w.schedule(s)
+	}
+	if w.wheel.ticks%lazyTicks == 0 {
+		w.journal(eff)
 	}
 	eff.Sync.Idle = true
 }
@@ -331,12 +349,9 @@ func (w *Worker) adopt(r *partition.Replica) {
 	if w.slots[g] != nil {
 		return
 	}
-	s := &slot{replica: r}
+	s := &slot{replica: r, ticked: w.wheel.ticks}
 	w.slots[g] = s
-	at, _ := slices.BinarySearchFunc(w.order, g, func(s *slot, g GroupID) int {
-		id := s.replica.Group()
-		return slices.Compare(id[:], g[:])
-	})
+	at, _ := slices.BinarySearchFunc(w.order, s, byGroup)
 	w.order = slices.Insert(w.order, at, s)
 	w.touch(s)
 }
@@ -350,6 +365,7 @@ func (w *Worker) remove(g GroupID, eff *Effects) {
 	delete(w.slots, g)
 	w.order = slices.DeleteFunc(w.order, func(o *slot) bool { return o == s })
 	w.touched = slices.DeleteFunc(w.touched, func(o *slot) bool { return o == s })
+	w.forget(s)
 	if s.busy() {
 		w.removed = append(w.removed, s)
 		return

@@ -248,6 +248,9 @@ func (r *Replica) journalledHardState() *raft.HardState {
 	return &h
 }
 
+// HardStateWaits reports whether the commit index moved since the hard state was last captured.
+func (r *Replica) HardStateWaits() bool { return r.fatal == nil && r.persist.lazy }
+
 // LazyHardState is the hard state if only its commit index moved since it was last captured: the driver journals it when it syncs
 // anyway, or now and then.
 func (r *Replica) LazyHardState() (raft.HardState, bool) {

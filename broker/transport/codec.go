@@ -28,6 +28,9 @@ const (
 	messageBytesMin = 16 + 2 + 9*8 + 8 + 2 + 4
 	entryHeadBytes  = 1 + 8 + 8 + 2 + 4
 
+	// frameHintMax bounds what an encoder makes room for beforehand.
+	frameHintMax = 256 << 10
+
 	flagReject   = 1
 	flagSnapshot = 2
 )
@@ -55,6 +58,8 @@ type Encoder struct {
 	payloads [][]byte
 	refs     []Ref
 	bytes    int
+	// headHint and refsHint are what the last frame took: frames of heartbeats are alike, and growing step by step costs more than they do.
+	headHint, refsHint int
 }
 
 // NewEncoder makes an empty encoder.
@@ -70,7 +75,8 @@ func (e *Encoder) Bytes() int { return len(e.head) + e.bytes }
 func (e *Encoder) Add(group GroupID, m *raft.Message) {
 	le := binary.LittleEndian
 	if len(e.head) == 0 {
-		e.head = make([]byte, frameHeadFixed, 1024)
+		e.head = make([]byte, frameHeadFixed, max(256, e.headHint))
+		e.refs = make([]Ref, 0, e.refsHint)
 	}
 	b := append(e.head, group[:]...)
 	flags := byte(0)
@@ -134,7 +140,7 @@ func (e *Encoder) Frame() Frame {
 	le.PutUint32(f.Head[1:], uint32(len(e.refs)))
 	le.PutUint32(f.Head[5:], uint32(len(f.Head)))
 	le.PutUint32(f.Head[9:], crc32.Checksum(f.Head[frameHeadFixed:], castagnoli))
-	*e = Encoder{}
+	*e = Encoder{headHint: min(len(f.Head), frameHintMax), refsHint: min(len(f.Refs), frameHintMax/messageBytesMin)}
 	return f
 }
 
