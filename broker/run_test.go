@@ -198,3 +198,33 @@ func TestThreeBrokers(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A consumer that follows a topic reads partitions that are added to it meanwhile, from their beginning, without being started again.
+func TestConsumerReadsAddedPartitions(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := startBrokers(t, 1)
+	k := c.client()
+	if _, err := k.CreateTopic(ctx, client.TopicSpec{Name: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := k.NewConsumer(client.ConsumerOptions{Subscriptions: []client.Subscription{{Topic: "t", Start: client.AtEnd(0)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	produceTo(ctx, t, k, 0, 3)
+	if _, err := k.AddPartitions(ctx, "t", 3); err != nil {
+		t.Fatal(err)
+	}
+	produceTo(ctx, t, k, 2, 5)
+	for seen := 0; seen < 5; {
+		b, ended, _, err := r.Poll(ctx)
+		if err != nil || len(ended) > 0 {
+			t.Fatal(err, ended)
+		}
+		if b.Partition == 2 {
+			seen += len(b.Records)
+		}
+	}
+}

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
 	pb "lograft/api/lograft/v1"
 	"lograft/client/core"
 )
@@ -98,26 +96,30 @@ type Consumer struct {
 	events *inbox[core.ConsumerEvent]
 	cancel context.CancelFunc
 	done   chan struct{}
-	calls  sync.WaitGroup
 
-	streams map[string]*stream[*pb.FetchStreamRequest] // owned by run
-
-	mu      sync.Mutex
-	fetched []*fetched
-	ahead   int // of fetched and of what Poll waits for: being decoded, or decoded
-	ended   []End
-	over    bool // every partition has ended
-	closed  bool
-	wake    chan struct{}
+	reader   *reader  // owned by run
+	watching []string // topics whose changes are to be told; nil: none, or they are told
+	mu       sync.Mutex
+	fetched  []*fetched
+	ahead    int // of fetched and of what Poll waits for: being decoded, or decoded
+	ended    []End
+	over     bool // every partition has ended
+	closed   bool
+	wake     chan struct{}
 }
 
 // NewConsumer starts a consumer; Close ends it.
 func (c *Client) NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &Consumer{c: c, opts: o, events: newInbox[core.ConsumerEvent](), cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1),
-		streams: map[string]*stream[*pb.FetchStreamRequest]{},
 		core: core.NewConsumer(core.ConsumerOptions{Consistency: o.Consistency.reads(), Session: o.Consistency == Session, Tokens: o.Sessions, Replica: o.Replica, FetchBytes: o.FetchBytes, BufferBytes: o.BufferBytes,
 			TimeoutNs: int64(o.Timeout), Rand: newRand()})}
+	k.reader = newReader(c, o.Consistency, func(ev core.ConsumerEvent) { k.events.put(ev) })
+	for _, s := range o.Subscriptions {
+		if s.Stop == nil {
+			k.watching = append(k.watching, s.Topic)
+		}
+	}
 	k.events.put(core.ConsumerEvent{Subscribe: o.Subscriptions})
 	go k.run(ctx)
 	return k, nil
@@ -174,7 +176,7 @@ func (k *Consumer) Close() {
 	k.mu.Unlock()
 	k.cancel()
 	<-k.done
-	k.calls.Wait()
+	k.reader.wait()
 }
 
 func (k *Consumer) run(ctx context.Context) {
@@ -186,9 +188,7 @@ func (k *Consumer) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			for _, s := range k.streams {
-				s.close()
-			}
+			k.reader.close()
 			return
 		case <-timer.C:
 			k.step(ctx, &core.ConsumerEvent{Timer: true}, &eff)
@@ -205,27 +205,12 @@ func (k *Consumer) run(ctx context.Context) {
 }
 
 func (k *Consumer) step(ctx context.Context, ev *core.ConsumerEvent, eff *core.ConsumerEffects) {
-	if ev.Down != "" {
-		k.forget(ev.Down)
-	}
+	k.reader.before(ev)
 	k.core.Step(k.c.now(), ev, eff)
-	for i := range eff.Send {
-		k.streamTo(ctx, eff.Send[i].Address).out.put(eff.Send[i].Message)
-	}
-	for _, ask := range eff.Offsets {
-		k.calls.Go(func() {
-			out, err := callOne(ctx, k.c, ask.Address, func(ctx context.Context, conn *grpc.ClientConn) (*pb.ListOffsetsResponse, error) {
-				return pb.NewFetchServiceClient(conn).ListOffsets(ctx, ask.Request)
-			})
-			k.events.put(core.ConsumerEvent{Offsets: &core.OffsetsAnswer{Token: ask.Token, Response: out, Err: err}})
-		})
-	}
-	if len(eff.Metadata) > 0 {
-		names := eff.Metadata
-		k.calls.Go(func() {
-			out, err := k.c.metadata(ctx, &pb.GetMetadataRequest{Topics: names, Consistency: k.opts.Consistency.wire()})
-			k.events.put(core.ConsumerEvent{Metadata: &core.MetadataAnswer{Topics: names, Response: out, Err: err}})
-		})
+	k.reader.effects(ctx, eff)
+	if ev.Metadata != nil && ev.Metadata.Err == nil && k.watching != nil { // the topics are known: what changes from now on
+		k.reader.watch(ctx, k.watching)
+		k.watching = nil
 	}
 	over := k.core.Done()
 	if len(eff.Fetched) == 0 && len(eff.Ended) == 0 && !over {
@@ -243,25 +228,4 @@ func (k *Consumer) step(ctx context.Context, ev *core.ConsumerEvent, eff *core.C
 	case k.wake <- struct{}{}:
 	default:
 	}
-}
-
-func (k *Consumer) forget(address string) {
-	if s := k.streams[address]; s != nil {
-		delete(k.streams, address)
-		s.close()
-	}
-}
-
-func (k *Consumer) streamTo(ctx context.Context, address string) *stream[*pb.FetchStreamRequest] {
-	if s := k.streams[address]; s != nil {
-		return s
-	}
-	s := openStream(ctx, k.c, address,
-		func(ctx context.Context, conn *grpc.ClientConn) (bidi[*pb.FetchStreamRequest, *pb.FetchStreamResponse], error) {
-			return pb.NewFetchServiceClient(conn).FetchStream(ctx)
-		},
-		func(m *pb.FetchStreamResponse) { k.events.put(core.ConsumerEvent{Answer: m}) },
-		func(err error) { k.events.put(core.ConsumerEvent{Down: address, DownError: err}) })
-	k.streams[address] = s
-	return s
 }

@@ -29,7 +29,7 @@ func (k *Consumer) decodeAhead() {
 		}
 		f.claimed = true
 		k.ahead++
-		k.calls.Go(func() { // ends with this one answer
+		k.reader.calls.Go(func() { // ends with this one answer
 			f.decode()
 			close(f.done)
 		})

@@ -60,10 +60,9 @@ type GroupConsumer struct {
 	events *inbox[core.GroupEvent]
 	cancel context.CancelFunc
 	done   chan struct{}
-	calls  sync.WaitGroup
 
-	streams map[string]*stream[*pb.FetchStreamRequest] // owned by run
-	members map[uint64]*stream[*pb.JoinRequest]        // owned by run
+	reader  *reader                             // owned by run
+	members map[uint64]*stream[*pb.JoinRequest] // owned by run
 
 	polling    bool // owned by the caller of Poll
 	deliveries chan core.Delivery
@@ -89,11 +88,12 @@ func (c *Client) NewGroupConsumer(o GroupOptions) (*GroupConsumer, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &GroupConsumer{c: c, opts: o, events: newInbox[core.GroupEvent](), cancel: cancel, done: make(chan struct{}),
-		streams: map[string]*stream[*pb.FetchStreamRequest]{}, members: map[uint64]*stream[*pb.JoinRequest]{},
+		members:    map[uint64]*stream[*pb.JoinRequest]{},
 		deliveries: make(chan core.Delivery, 1), left: make(chan struct{}), commits: map[uint64]chan *core.Error{},
 		core: core.NewGroupConsumer(core.GroupOptions{Group: o.Group, Topics: o.Topics, ClientID: o.ClientID, InstanceID: o.InstanceID, SessionNs: int64(o.SessionTimeout), PollNs: int64(o.PollTimeout),
 			CommitNs: int64(o.CommitEvery), NoCommit: o.NoCommit, AutoMark: !o.ManualMark, Reset: o.Reset, StopAtEnd: o.StopAtEnd,
 			Consumer: core.ConsumerOptions{Consistency: o.Consistency.wire(), FetchBytes: o.FetchBytes, BufferBytes: o.BufferBytes, TimeoutNs: int64(o.Timeout), Rand: newRand()}})}
+	k.reader = newReader(c, o.Consistency, func(ev core.ConsumerEvent) { k.events.put(core.GroupEvent{Consumer: &ev}) })
 	k.events.put(core.GroupEvent{Begin: true})
 	go k.run(ctx)
 	return k, nil
@@ -186,7 +186,7 @@ func (k *GroupConsumer) Close(ctx context.Context) {
 	}
 	k.cancel()
 	<-k.done
-	k.calls.Wait()
+	k.reader.wait()
 }
 
 func (k *GroupConsumer) run(ctx context.Context) {
@@ -198,9 +198,7 @@ func (k *GroupConsumer) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			for _, s := range k.streams {
-				s.close()
-			}
+			k.reader.close()
 			for _, s := range k.members {
 				s.close()
 			}
@@ -220,17 +218,14 @@ func (k *GroupConsumer) run(ctx context.Context) {
 }
 
 func (k *GroupConsumer) step(ctx context.Context, ev *core.GroupEvent, eff *core.GroupEffects) {
-	if ev.Consumer != nil && ev.Consumer.Down != "" {
-		if s := k.streams[ev.Consumer.Down]; s != nil {
-			delete(k.streams, ev.Consumer.Down)
-			s.close()
-		}
+	if ev.Consumer != nil {
+		k.reader.before(ev.Consumer)
 	}
 	if ev.Broken != nil {
 		k.closeMember(ev.Broken.Stream)
 	}
 	k.core.Step(k.c.now(), ev, eff)
-	k.readerEffects(ctx, &eff.ConsumerEffects)
+	k.reader.effects(ctx, &eff.ConsumerEffects)
 	if eff.Close != 0 {
 		k.closeMember(eff.Close)
 	}
@@ -260,39 +255,6 @@ func (k *GroupConsumer) step(ctx context.Context, ev *core.GroupEvent, eff *core
 	}
 }
 
-func (k *GroupConsumer) readerEffects(ctx context.Context, eff *core.ConsumerEffects) {
-	put := func(ev core.ConsumerEvent) { k.events.put(core.GroupEvent{Consumer: &ev}) }
-	for i := range eff.Send {
-		address := eff.Send[i].Address
-		s := k.streams[address]
-		if s == nil {
-			s = openStream(ctx, k.c, address,
-				func(ctx context.Context, conn *grpc.ClientConn) (bidi[*pb.FetchStreamRequest, *pb.FetchStreamResponse], error) {
-					return pb.NewFetchServiceClient(conn).FetchStream(ctx)
-				},
-				func(m *pb.FetchStreamResponse) { put(core.ConsumerEvent{Answer: m}) },
-				func(err error) { put(core.ConsumerEvent{Down: address, DownError: err}) })
-			k.streams[address] = s
-		}
-		s.out.put(eff.Send[i].Message)
-	}
-	for _, ask := range eff.Offsets {
-		k.calls.Go(func() {
-			out, err := callOne(ctx, k.c, ask.Address, func(ctx context.Context, conn *grpc.ClientConn) (*pb.ListOffsetsResponse, error) {
-				return pb.NewFetchServiceClient(conn).ListOffsets(ctx, ask.Request)
-			})
-			put(core.ConsumerEvent{Offsets: &core.OffsetsAnswer{Token: ask.Token, Response: out, Err: err}})
-		})
-	}
-	if len(eff.Metadata) > 0 {
-		names := eff.Metadata
-		k.calls.Go(func() {
-			out, err := k.c.metadata(ctx, &pb.GetMetadataRequest{Topics: names, Consistency: k.opts.Consistency.wire()})
-			put(core.ConsumerEvent{Metadata: &core.MetadataAnswer{Topics: names, Response: out, Err: err}})
-		})
-	}
-}
-
 func (k *GroupConsumer) closeMember(id uint64) {
 	if s := k.members[id]; s != nil {
 		delete(k.members, id)
@@ -316,7 +278,7 @@ func (k *GroupConsumer) openMember(ctx context.Context, o *core.StreamOpen) {
 const findTimeout = 3 * time.Second
 
 func (k *GroupConsumer) find(ctx context.Context, f core.Find) {
-	k.calls.Go(func() {
+	k.reader.calls.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, findTimeout)
 		defer cancel()
 		ask := func(ctx context.Context, conn *grpc.ClientConn) (*pb.FindCoordinatorResponse, error) {

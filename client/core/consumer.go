@@ -1,11 +1,9 @@
 package core
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	pb "lograft/api/lograft/v1"
 	"lograft/record"
@@ -148,13 +146,17 @@ type Consumer struct {
 	next     uint64              // correlation ids and tokens
 	asked    map[uint64]*reading // by correlation id or token
 	buffered int                 // bytes fetched and not consumed
-	stray    bool                // a session token is of nothing that is read
+	checked  bool                // the session tokens were held against the topics
 }
 
 type subscribed struct {
 	Subscription
 	known    bool
 	asked    bool
+	stale    bool        // known, and to be looked up again: no replica that was known could be read
+	id       []byte      // known: of the topic that was found
+	opened   int         // known: partitions that it had then, and since
+	of       *subscribed // partitions that were added to the topic of this subscription
 	askAt    int64
 	tries    int
 	deadline int64
@@ -266,10 +268,15 @@ func (c *Consumer) drive(now int64, eff *ConsumerEffects) {
 		}
 	}
 	for _, t := range c.topics {
-		if t.known || t.asked {
+		if t.asked || t.known && !t.stale {
 			continue
 		}
 		switch {
+		case t.known:
+			t.asked, t.stale = true, false
+			if !slices.Contains(eff.Metadata, t.Topic) {
+				eff.Metadata = append(eff.Metadata, t.Topic)
+			}
 		case now >= t.deadline:
 			c.endTopic(t, eff, c.gaveUp(t.last, fmt.Sprintf("topic %q", t.Topic)))
 		case now >= t.askAt:
@@ -367,7 +374,11 @@ func (c *Consumer) failed(now int64, r *reading, err *Error) {
 		r.failing = now
 	}
 	r.turn++
-	r.tries++
+	if r.tries++; r.tries%len(r.nodes) == 0 { // all of them: they may have moved
+		for _, t := range c.topics {
+			t.stale = t.stale || t.Topic == r.topic.Topic
+		}
+	}
 	if r.tries >= len(r.nodes) { // the first tries are elsewhere, so at once
 		r.retryAt = now + Backoff(c.opts.Rand, r.tries-len(r.nodes)+1)
 	}
@@ -474,102 +485,4 @@ func (p Position) Resolve(start, end int64) int64 {
 		return end + p.Offset
 	}
 	return p.Offset
-}
-
-func (c *Consumer) metadata(now int64, a *MetadataAnswer, eff *ConsumerEffects) {
-	if a.Response != nil {
-		c.meta.merge(a.Response)
-	}
-	for _, t := range c.topics {
-		if t.known || !slices.Contains(a.Topics, t.Topic) {
-			continue
-		}
-		t.asked = false
-		if a.Err != nil {
-			t.last = a.Err
-			t.tries++
-			t.askAt = now + Backoff(c.opts.Rand, t.tries)
-			continue
-		}
-		found := false
-		for _, m := range a.Response.GetTopics() {
-			if m.GetName() != t.Topic {
-				continue
-			}
-			found = true
-			if err := t.meant(m); err != nil {
-				t.last = err
-				t.tries++
-				t.askAt = now + Backoff(c.opts.Rand, t.tries)
-				break
-			}
-			c.open(t, m, eff)
-			break
-		}
-		if !found {
-			c.endTopic(t, eff, TopicNotFound(t.Topic))
-		}
-	}
-	if slices.ContainsFunc(c.topics, func(t *subscribed) bool { return !t.known }) {
-		return
-	}
-	if err := c.strayToken(); err != nil && !c.stray {
-		c.stray = true
-		eff.Ended = append(eff.Ended, PartitionEnd{Topic: c.topics[0].Topic, Partition: -1, Offset: -1, Err: err})
-		for _, r := range c.parts {
-			r.ended = true
-		}
-	}
-}
-
-// meant says why m is not the incarnation of the topic that was named, or not all of it: the broker that answered may be behind.
-func (t *subscribed) meant(m *pb.Topic) *Error {
-	if t.TopicID == nil || bytes.Equal(t.TopicID, m.GetId()) && int(slices.Max(t.Partitions)) < len(m.GetPartitions()) {
-		return nil
-	}
-	return &Error{Reason: reasonUnknownPartition, Message: fmt.Sprintf("partition %v of topic %q (id %x) is not known yet, or the topic was created again", t.Partitions, t.Topic, t.TopicID)}
-}
-
-// open begins to read the partitions of a topic that was found.
-func (c *Consumer) open(t *subscribed, m *pb.Topic, eff *ConsumerEffects) {
-	t.known = true
-	want := t.Partitions
-	if want == nil {
-		for i := range m.GetPartitions() {
-			want = append(want, int32(i))
-		}
-	}
-	for _, n := range want {
-		if n < 0 || int(n) >= len(m.GetPartitions()) {
-			c.endTopic(t, eff, &Error{Reason: ReasonInvalid, Message: fmt.Sprintf("topic %q has partitions 0 to %d: there is no partition %d", t.Topic, len(m.GetPartitions())-1, n)})
-			continue
-		}
-		r := &reading{topic: t, number: n, topicID: m.GetId(), nodes: replicaNodes(m.GetPartitions()[n]), offset: -1, startAt: -1, stopAt: -1}
-		r.session = c.tokenOf(m.GetPartitions()[n].GetGroup())
-		if c.opts.Replica != 0 {
-			if !slices.Contains(r.nodes, c.opts.Replica) {
-				c.endTopic(t, eff, &Error{Reason: ReasonInvalid, Message: fmt.Sprintf("node %d has no replica of %s/%d: its replicas are on nodes %s", c.opts.Replica, t.Topic, n, list(r.nodes))})
-				continue
-			}
-			r.nodes = []uint64{c.opts.Replica}
-		} else {
-			r.turn = c.opts.Rand.IntN(len(r.nodes))
-		}
-		if p := t.Start; p.From == Absolute && (t.Stop == nil || t.Stop.From == Absolute) {
-			r.resolved, r.offset, r.stop = true, p.Offset, -1
-			if t.Stop != nil {
-				r.stop = t.Stop.Offset
-			}
-		}
-		c.parts = append(c.parts, r)
-	}
-}
-
-func list(nodes []uint64) string {
-	sorted := slices.Sorted(slices.Values(nodes))
-	words := make([]string, len(sorted))
-	for i, n := range sorted {
-		words[i] = fmt.Sprint(n)
-	}
-	return strings.Join(words, ", ")
 }

@@ -73,6 +73,8 @@ type ProducerEvent struct {
 
 // MetadataAnswer ends Effects.Metadata.
 type MetadataAnswer struct {
+	// Watched: nobody asked; a broker told what it has applied. It may be behind others, so what it does not name proves nothing.
+	Watched  bool
 	Topics   []string // that were asked for
 	Response *pb.GetMetadataResponse
 	Err      *Error

@@ -19,6 +19,22 @@ func (c *Consumer) tokenOf(group []byte) (token []byte) {
 	return token
 }
 
+// checkTokens ends everything if a token's promise can't be kept: it is looked at once, when every topic is known.
+func (c *Consumer) checkTokens(eff *ConsumerEffects) {
+	if c.checked {
+		return
+	}
+	c.checked = true
+	err := c.strayToken()
+	if err == nil {
+		return
+	}
+	eff.Ended = append(eff.Ended, PartitionEnd{Topic: c.topics[0].Topic, Partition: -1, Offset: -1, Err: err})
+	for _, r := range c.parts {
+		r.ended = true
+	}
+}
+
 // strayToken says that a token is of no partition of the topics that are read: its promise could not be kept. Tokens of partitions that
 // are not read of these topics say nothing.
 func (c *Consumer) strayToken() *Error {
