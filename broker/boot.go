@@ -47,6 +47,9 @@ type Recovered struct {
 	Group    partition.GroupID
 	Recovery segment.Recovery
 	Err      error
+	// Lost is why the log was set aside in this start; Refilling: the replica fetches everything anew and votes when it has it.
+	Lost      error
+	Refilling bool
 }
 
 // View is the metadata that this broker has applied.
@@ -134,8 +137,9 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 		if !st.HasBirth {
 			continue
 		}
-		r, recovery, err := p.open(groups, st, loaded, birth)
-		p.Recovered = append(p.Recovered, Recovered{Group: st.Birth.Group, Recovery: recovery, Err: err})
+		r, rec, err := p.open(groups, o, st, loaded, birth)
+		rec.Err = err
+		p.Recovered = append(p.Recovered, rec)
 		opened = append(opened, st.Birth)
 		switch {
 		case err == nil && st.Birth.Group == birth.MetadataGroup:
@@ -151,16 +155,20 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 	return p, nil
 }
 
-func (p *Parts) open(groups groupOptions, st journal.GroupState, loaded *journal.Loaded, birth *cluster.Birth) (*partition.Replica, segment.Recovery, error) {
+func (p *Parts) open(groups groupOptions, o BootOptions, st journal.GroupState, loaded *journal.Loaded, birth *cluster.Birth) (*partition.Replica, Recovered, error) {
+	rec := Recovered{Group: st.Birth.Group}
 	if st.HardStateLost {
-		return nil, segment.Recovery{}, fmt.Errorf("group %x: no readable copy of its term and vote: this replica may never vote again; it must be replaced under a new id", st.Birth.Group)
+		return nil, rec, fmt.Errorf("group %x: no readable copy of its term and vote: this replica may never vote again; it must be replaced under a new id", st.Birth.Group)
 	}
 	if st.Birth.Group == birth.MetadataGroup {
-		return openGroup(groups, st, loaded.Damaged(), birth.Partition(), p.meta)
+		return p.openOrRefill(groups, o.Journal, st, loaded.Damaged(), birth.Partition(), func() partition.Machine {
+			p.meta.restart(birth)
+			return p.meta
+		})
 	}
 	settings, err := decodePartitionSettings(st.Birth.Settings)
 	if err != nil {
-		return nil, segment.Recovery{}, fmt.Errorf("group %x: birth: %w", st.Birth.Group, err)
+		return nil, rec, fmt.Errorf("group %x: birth: %w", st.Birth.Group, err)
 	}
-	return openGroup(groups, st, loaded.Damaged(), settings, groups.machine(settings))
+	return p.openOrRefill(groups, o.Journal, st, loaded.Damaged(), settings, func() partition.Machine { return groups.machine(settings) })
 }

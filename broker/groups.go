@@ -30,6 +30,7 @@ type groupOptions struct {
 	catchUpBytes     int64
 	messageBytes     uint64
 	fillBytesPerTick int
+	refill           bool                 // this one's log was lost: it begins with nothing
 	view             func() *cluster.View // the metadata applied here
 }
 
@@ -83,13 +84,16 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 	}
 	// A replica that was not born with its group has no configuration and no log before a leader sends it a snapshot (architecture D12).
 	start, conf := segment.Start{}, raft.ConfState{}
-	if slices.Contains(birth.Voters, st.Birth.ReplicaID) || slices.Contains(birth.Learners, st.Birth.ReplicaID) {
+	if o.refill {
+		// Likewise, whether it was born with its group or not.
+	} else if slices.Contains(birth.Voters, st.Birth.ReplicaID) || slices.Contains(birth.Learners, st.Birth.ReplicaID) {
 		start = birthStart
 		conf.Voters = append(conf.Voters, birth.Voters...)
 		conf.Learners = append(conf.Learners, birth.Learners...)
 	}
+	dir := groupDir(o.dataDir, st.Birth.Group)
 	log, recovery, err := segment.Open(segment.Options{
-		FS: o.fs, Dir: groupDir(o.dataDir, st.Birth.Group), Group: segment.GroupID(st.Birth.Group), Start: start,
+		FS: o.fs, Dir: dir, Group: segment.GroupID(st.Birth.Group), Start: start,
 		SegmentBytes: segmentBytes, LimitOf: partition.SegmentLimit, TailCacheBytes: o.tailCacheBytes,
 		Mark: segment.Mark(st.Mark), CommitFloor: st.HardState.Commit, Snapshot: segment.SnapshotMark(st.Snapshot), JournalDamaged: damaged,
 	})
@@ -100,6 +104,7 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 	hard := partition.RestoredHardState(raft.HardState(st.HardState), log, st.Birth.ReplicaID)
 	r, err := partition.New(partition.Options{
 		Group: st.Birth.Group, ReplicaID: st.Birth.ReplicaID, Peers: peers, Birth: conf, Born: start.Index, Log: log, Hard: hard, Machine: machine, Config: partitionConfig(birth.Settings),
+		Refill: o.refill, Whole: func() error { return segment.EndRefill(o.fs, dir) },
 		FirstLeader:   len(birth.Voters) > 0 && birth.Voters[0] == st.Birth.ReplicaID,
 		ElectionTicks: o.electionTicks, HeartbeatTicks: o.heartbeatTicks, Rand: rng.IntN, ForwardProposals: machine != nil,
 		CatchUpBytes: o.catchUpBytes, BytesPerMessage: o.messageBytes, FillBytesPerTick: o.fillBytesPerTick,
@@ -123,6 +128,9 @@ func newMetaMachine(birth *cluster.Birth, onView func()) *metaMachine {
 	m.view.Store(m.state.View())
 	return m
 }
+
+// restart forgets everything but the birth: a log is about to be applied from its beginning.
+func (m *metaMachine) restart(birth *cluster.Birth) { m.state = cluster.NewState(birth) }
 
 // View is the metadata as of the last applied command: immutable.
 func (m *metaMachine) View() *cluster.View { return m.view.Load() }

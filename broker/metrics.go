@@ -54,7 +54,7 @@ var numbers = []number{
 	{"lograft_groups_led", "Groups that this broker leads.", gauge, func(s *sample) float64 { return float64(s.led) }},
 	{"lograft_groups_leaderless", "Groups with a replica here that know no leader.", gauge, func(s *sample) float64 { return float64(s.leaderless) }},
 	{"lograft_groups_under_replicated", "Groups led here of which a replica is behind or on a broker that is not connected.", gauge, func(s *sample) float64 { return float64(s.replicas.underReplicated) }},
-	{"lograft_replicas_faulty", "Replicas here that do not serve: halted, quarantined or not answering.", gauge, func(s *sample) float64 { return float64(s.replicas.faulty) }},
+	{"lograft_replicas_faulty", "Replicas here that do not serve: halted, quarantined, being refilled after the loss of their log, or not answering.", gauge, func(s *sample) float64 { return float64(s.replicas.faulty) }},
 	{"lograft_replicas_damaged", "Replicas here that hold damaged entries, under repair from others.", gauge, func(s *sample) float64 { return float64(s.replicas.damaged) }},
 	{"lograft_repaired_entries_total", "Entries that replicas here repaired from others.", counter, func(s *sample) float64 { return float64(s.replicas.repaired) }},
 	{"lograft_leaderships_won_total", "Elections won by replicas here.", counter, func(s *sample) float64 { return float64(s.engine.LeadershipsWon) }},

@@ -113,7 +113,12 @@ func (n *node) logRecovery(parts *Parts) {
 	for i := range parts.Recovered {
 		r := &parts.Recovered[i]
 		group := fmt.Sprintf("%x", r.Group)
+		if r.Lost != nil {
+			n.log.Error("the replica's log can't be used: it was set aside (*.old in the group's directory) and is fetched anew from the other replicas", "group", group, "err", r.Lost)
+		}
 		switch {
+		case r.Refilling:
+			n.log.Warn("replica is being refilled: it serves and votes when it holds again what it acknowledged", "group", group)
 		case r.Err != nil:
 			n.log.Error("replica is quarantined: the others go on", "group", group, "err", r.Err)
 		case len(r.Recovery.Faulty) > 0:

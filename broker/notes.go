@@ -22,6 +22,8 @@ func (n *node) Notes(notes []partition.Note) {
 			log.Info("replica is far behind: it fetches a snapshot's segments", "peer", d.Peer, "index", d.Index, "bytes", d.Bytes)
 		case partition.NoteFilled:
 			log.Info("snapshot is installed", "peer", d.Peer, "index", d.Index, "bytes", d.Bytes)
+		case partition.NoteWhole:
+			log.Info("the lost log is refilled: the replica votes and serves again", "index", d.Index)
 		case partition.NoteFillFailed:
 			log.Warn("snapshot was not installed: what was fetched is kept for the next try", "peer", d.Peer, "index", d.Index, "err", d.Err)
 		}

@@ -27,7 +27,7 @@ type faultCase struct {
 
 // faultCases are all cases; make faults CASE=name runs one.
 func faultCases() []faultCase {
-	return slices.Concat(killCases, networkCases, diskCases, reserveCases, hostileCases)
+	return slices.Concat(killCases, networkCases, diskCases, reserveCases, lostCases, hostileCases)
 }
 
 // TestFaults runs what $LOGRAFT_FAULTS names (all, short, or one case) and prints a table: what was acknowledged, and what became of it.

@@ -72,6 +72,13 @@ func (p *peer) reset(last uint64) {
 	p.ackRound, p.ackTick = 0, 0
 }
 
+// forget drops what the peer acknowledged: it lost it.
+func (p *peer) forget(last uint64) {
+	p.match, p.next = 0, last+1
+	p.become(ProgressProbe)
+	p.pendingRequestSnapshot, p.committed, p.sentCommit = 0, 0, 0
+}
+
 func (p *peer) become(s ProgressState) {
 	p.state, p.paused, p.fetching = s, false, false
 	p.pendingSnapshot, p.snapshotTicks = 0, 0

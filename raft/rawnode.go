@@ -292,6 +292,17 @@ func (n *RawNode) ReportUnreachable(id uint64) {
 	}
 }
 
+// ForgetProgress says that id holds less than it once acknowledged, because its disk lost it: a leader counts nothing of it any more and
+// probes anew. What is committed stays committed. Without it the leader would take every rejection below Match for old news.
+func (n *RawNode) ForgetProgress(id uint64) {
+	if n.idle() == nil && n.r.state == StateLeader && id != n.r.id {
+		if p := n.r.peer(id); p != nil {
+			p.forget(n.r.log.last())
+			n.r.maybeSendAppend(p, true /* evenEmpty */)
+		}
+	}
+}
+
 // ReportSnapshot says what became of a MsgSnapshot to id.
 func (n *RawNode) ReportSnapshot(id uint64, s SnapshotStatus) {
 	if n.idle() == nil && n.r.state == StateLeader {

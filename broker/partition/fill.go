@@ -137,6 +137,10 @@ func (r *Replica) pull(env *Env) {
 		return
 	}
 	base, off, more := f.staging.Next()
+	if !more && r.lost.busy {
+		r.installFiles(env)
+		return
+	}
 	if !more {
 		f.phase, f.ticks = fillQuiet, 0
 		return
@@ -240,7 +244,9 @@ func (r *Replica) refuseFill(env *Env, m *raft.Message, err error) {
 
 // fillFailed gives the fill under way up. What was fetched stays for the next one.
 func (r *Replica) fillFailed(env *Env, err error) {
-	r.refuseFill(env, &r.fill.msg, err)
+	if !r.lost.busy { // of lost files another peer is asked
+		r.refuseFill(env, &r.fill.msg, err)
+	}
 	r.endFill()
 }
 
@@ -251,6 +257,7 @@ func (r *Replica) endFill() {
 		_ = f.staging.Close() // nothing of it was promised; what is on disk is a cache
 	}
 	r.fill = fill{token: f.token, budget: f.budget}
+	r.lost.busy = false
 }
 
 // Filling reports whether the replica holds one of its worker's fillsMax places.

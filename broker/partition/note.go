@@ -12,6 +12,7 @@ const (
 	NoteHopeless                       // Range, Err: not entry by entry
 	NoteFilling                        // Peer, Index, Bytes: a snapshot's files are being fetched
 	NoteFilled                         // Peer, Index, Bytes: and are installed
+	NoteWhole                          // Index: a lost log is refilled; the replica counts as any other again
 	NoteFillFailed                     // Peer, Index, Err: the leader will send it again
 )
 

@@ -70,7 +70,7 @@ func (r *Replica) lookForDamage(env *Env) {
 	if same {
 		return
 	}
-	r.node.SetElectable(len(now) == 0 && !r.opts.NoVote)
+	r.node.SetElectable(r.electable())
 	d.asked, d.at, d.failed, d.rounds, d.ticks, d.frames, d.bytes = false, 0, 0, 0, 0, nil, 0
 	d.hopes = slices.DeleteFunc(d.hopes, func(h hope) bool {
 		return !slices.ContainsFunc(now, func(f segment.FaultyRange) bool { return f.From == h.from })
@@ -95,15 +95,17 @@ func (r *Replica) silent(m *raft.Message) bool {
 	return len(r.damage.ranges) > 0 && m.Type == raft.MsgAppendResponse && !m.Reject
 }
 
-// deaf reports whether damage forbids to take m: no vote while the log's end is unknown, and no entries that the log can't place.
-// The sender retries.
+// deaf reports whether damage forbids to take m: no vote while the log's end is unknown or a lost log is being refilled, and no entries
+// that the log can't place. The sender retries.
 func (r *Replica) deaf(m *raft.Message) bool {
-	if len(r.damage.ranges) == 0 {
+	if len(r.damage.ranges) == 0 && !r.refill.on {
 		return false
 	}
 	switch m.Type {
 	case raft.MsgRequestVote, raft.MsgRequestPreVote:
-		return r.damage.lastUnknown
+		return r.damage.lastUnknown || r.refill.on
+	case raft.MsgTimeoutNow:
+		return r.refill.on
 	case raft.MsgAppend:
 		return !r.takes(m.Entries)
 	}
@@ -204,9 +206,9 @@ func peerAfter(peers []uint64, id uint64) uint64 {
 }
 
 // askFor is the question for what is missing of f; ok is false if no entry is known that proves whose entries are the same, or the
-// range can't be repaired entry by entry.
+// range can't be repaired entry by entry (lost files are not: files.go).
 func (r *Replica) askFor(f *segment.FaultyRange) (ask repairAsk, ok bool) {
-	if f.To == 0 || f.From > r.log.LastIndex() || slices.ContainsFunc(r.damage.hopes, func(h hope) bool { return h.from == f.From }) {
+	if f.To == 0 || f.Lost || f.From > r.log.LastIndex() || slices.ContainsFunc(r.damage.hopes, func(h hope) bool { return h.from == f.From }) {
 		return ask, false
 	}
 	ask = repairAsk{from: f.From + uint64(len(r.damage.frames)), to: f.To, proof: entryRef{index: f.To}}

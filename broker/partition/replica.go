@@ -44,6 +44,10 @@ type Options struct {
 	Config    Config         // data partitions: the settings that the partition was born with
 	// NoVote keeps the replica from standing for election. While its log is damaged it stands for none either.
 	NoVote bool
+	// Refill says that the log was lost and begins with nothing, see Refilling. Whole, called once, off the worker, when everything is here
+	// again, makes that durable; its error halts the replica.
+	Refill bool
+	Whole  func() error
 	// FirstLeader makes the replica stand for election at once while the group has never had a leader: a new topic is usable
 	// without waiting for an election timeout.
 	FirstLeader bool
@@ -106,6 +110,8 @@ type Replica struct {
 	damage    damage
 	fill      fill
 	scrub     scrub
+	refill    refill
+	lost      lostFiles
 	results   map[[16]byte][]waiter // state machine groups: who waits for which command
 	asks      asking
 
@@ -183,22 +189,26 @@ func New(opts Options) (*Replica, error) {
 	r.log.SealNext(r.applied)
 	r.damage.ranges = r.log.Faulty()
 	r.damage.lastUnknown = r.lastIsUnknown()
-	node.SetElectable(!opts.NoVote && len(r.damage.ranges) == 0)
+	r.beginRefill()
+	node.SetElectable(r.electable())
 	return r, nil
 }
+
+// ErrStateLost is matched by New where the log is good and the state that it continues can't be read: the replica must be refilled.
+var ErrStateLost = errors.New("the checkpoint that the log continues is lost")
 
 // restore sets the applied state to the log's newest checkpoint.
 func (r *Replica) restore() error {
 	index, data, ok := r.log.Checkpoint()
 	if !ok {
 		if r.log.FirstIndex() > r.opts.Born+1 {
-			return fmt.Errorf("group %x: the log begins after entry %d and the state there is lost: move its directory away and replace this replica", r.opts.Group, r.log.FirstIndex()-1)
+			return fmt.Errorf("group %x: %w: the log begins after entry %d", r.opts.Group, ErrStateLost, r.log.FirstIndex()-1)
 		}
 		return nil
 	}
 	c, err := decodeCheckpoint(data)
 	if err != nil {
-		return fmt.Errorf("group %x: checkpoint at %d: %w", r.opts.Group, index, err)
+		return fmt.Errorf("group %x: checkpoint at %d: %w: %w", r.opts.Group, index, ErrStateLost, err)
 	}
 	r.applied, r.conf, r.producers, r.high, r.appendTime = index, c.conf, c.producers, c.nextOffset, c.appendTime
 	r.logStart = max(r.logStart, c.logStart)
@@ -206,7 +216,7 @@ func (r *Replica) restore() error {
 	r.config = c.config
 	if r.opts.Machine != nil {
 		if err := r.opts.Machine.Restore(c.machine); err != nil {
-			return fmt.Errorf("group %x: state at %d: %w", r.opts.Group, index, err)
+			return fmt.Errorf("group %x: state at %d: %w: %w", r.opts.Group, index, ErrStateLost, err)
 		}
 	}
 	return nil
@@ -290,7 +300,9 @@ func (r *Replica) Tick(env *Env) bool {
 	ready = r.houseTick(env) || ready
 	ready = r.memberTick(env) || ready
 	r.repairTick(env)
+	r.filesTick(env)
 	r.fillTick(env)
+	r.refillTick(env)
 	r.scrubTick(env)
 	r.expireSources(env)
 	return r.tickCoordinator(env) || ready || len(r.reads.queued) > 0
@@ -315,6 +327,18 @@ func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
 		return
 	case MsgPullAnswer:
 		r.takePull(env, &m)
+		return
+	case MsgFilesAsk:
+		r.answerFiles(env, &m)
+		return
+	case MsgFilesAnswer:
+		r.takeFiles(env, &m)
+		return
+	case MsgRefillAsk:
+		r.answerRefill(env, &m)
+		return
+	case MsgRefillAnswer:
+		r.takeRefill(&m)
 		return
 	case MsgPullFailed:
 		if r.role == raft.StateLeader {
@@ -393,6 +417,10 @@ func (r *Replica) Do(env *Env, q *Request) {
 	case OpPropose:
 		r.propose(env, q)
 	case OpFetch, OpListOffset, OpEpochEnd, OpBarrier, OpQuery:
+		if r.refill.on {
+			env.fail(q, &Error{Reason: ReasonFaulty, Message: "this replica lost its log and is being refilled from the others: ask another broker", Leader: r.leader, LeaderNode: r.nodeOf(r.leader)})
+			return
+		}
 		r.read(env, q)
 	case OpAsk:
 		r.ask(env, q)
@@ -435,7 +463,7 @@ func (r *Replica) describe() *Description {
 		FirstIndex: r.log.FirstIndex(), LastIndex: r.log.LastIndex(), Applied: r.applied,
 		LogStart: r.logStart, NextOffset: r.log.NextOffset(), HighWatermark: r.high, SizeBytes: r.log.SizeBytes(),
 		Voters: slices.Clone(r.conf.Voters), Learners: slices.Clone(r.conf.Learners),
-		Faulty: slices.Clone(r.damage.ranges), Repaired: r.damage.entries,
+		Faulty: slices.Clone(r.damage.ranges), Repaired: r.damage.entries, Refilling: r.refill.on,
 	}
 	if r.role == raft.StateLeader {
 		d.Match = map[uint64]uint64{}

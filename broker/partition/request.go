@@ -125,6 +125,7 @@ type Description struct {
 	Match                               map[uint64]uint64     // leader only: replica id -> highest index known to be there
 	Faulty                              []segment.FaultyRange // held but damaged: served and repaired by others
 	Repaired                            uint64                // entries repaired from peers since the start
+	Refilling                           bool                  // its log was lost and is being fetched anew
 }
 
 // Reason is the machine's name of an error, the contract of architecture D18; docs/errors.md lists all of them.

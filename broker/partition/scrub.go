@@ -66,6 +66,9 @@ func (r *Replica) scrubState() *ScrubState {
 // Scrubbing reports whether a segment of this replica is being read for a check.
 func (r *Replica) Scrubbing() bool { return r.fatal == nil && r.scrub.working }
 
+// Scrubs is how many passes have begun since the start.
+func (r *Replica) Scrubs() uint64 { return r.scrub.pass }
+
 // scrubTick begins a pass when it is due and reads the next segment when it is this replica's turn.
 func (r *Replica) scrubTick(env *Env) {
 	s := &r.scrub

@@ -266,6 +266,9 @@ func (s *DescribeReplicas) fill(r *partition.Reply) {
 	state.LogStart, state.HighWatermark, state.NextOffset, state.SizeBytes = d.LogStart, d.HighWatermark, d.NextOffset, d.SizeBytes
 	state.LastIndex, state.AppliedIndex, state.Match = d.LastIndex, d.Applied, d.Match
 	state.RepairedEntries = d.Repaired
+	if d.Refilling {
+		state.Problem = "its log was lost: it is being refilled from the other replicas and neither votes nor serves until it holds everything again"
+	}
 	for _, f := range d.Faulty {
 		state.Faulty = append(state.Faulty, &pb.FaultyRange{FromIndex: f.From, ToIndex: f.To, Segment: f.Segment, Position: f.Position, Reason: f.Reason})
 	}

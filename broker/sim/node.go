@@ -146,6 +146,10 @@ func (n *Node) Boot() error {
 		n.adopt(r)
 	}
 	for _, r := range parts.Recovered {
+		if r.Lost != nil {
+			n.w.Counts.Losts++
+			n.w.Log("node %d: log of group %x set aside: %v", n.id, r.Group[:2], r.Lost)
+		}
 		if r.Err != nil {
 			n.w.Log("node %d: quarantined: %v", n.id, r.Err)
 		}

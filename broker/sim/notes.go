@@ -21,6 +21,9 @@ func (n *Node) note(d *partition.Note) {
 	case partition.NoteFilled:
 		n.w.Counts.Installs++
 		n.w.Log("node %d: group %x installed the snapshot of node %d at entry %d", n.id, g, d.Peer, d.Index)
+	case partition.NoteWhole:
+		n.w.Counts.Wholes++
+		n.w.Log("node %d: group %x is whole again at entry %d", n.id, g, d.Index)
 	case partition.NoteFillFailed:
 		n.w.Log("node %d: group %x: snapshot of node %d at entry %d not installed: %v", n.id, g, d.Peer, d.Index, d.Err)
 	}

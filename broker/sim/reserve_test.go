@@ -79,9 +79,9 @@ func TestSimDiskFullOne(t *testing.T) {
 			}
 		}
 		before := acked()
-		w.RunFor(10e9)
+		w.RunFor(4e9)
 		if n := acked() - before; n < 100 {
-			failure(t, w, seed, "%d appends in 10 s although two brokers have room", n)
+			failure(t, w, seed, "%d appends in 4 s although two brokers have room", n)
 		}
 		if _, withheld := w.diskStats(); withheld == 0 {
 			failure(t, w, seed, "node %d took everything", victim.id)
@@ -108,7 +108,7 @@ func TestSimDiskFullAll(t *testing.T) {
 		t.Logf("seed %d", seed)
 		w, topic := newCluster(t, reserveOptions(seed))
 		writers, acked := endless(w, topic)
-		w.RunFor(15e9)
+		w.RunFor(6e9)
 		for _, n := range w.nodes {
 			n.disk.setRoom(w.opts.DiskReserve + w.between(0, 32<<10))
 		}
@@ -126,7 +126,7 @@ func TestSimDiskFullAll(t *testing.T) {
 		}
 		w.RunFor(2e9)
 		before := acked()
-		w.RunFor(20e9)
+		w.RunFor(10e9)
 		if n := acked() - before; n != 0 {
 			failure(t, w, seed, "%d appends although no disk has room", n)
 		}

@@ -68,7 +68,7 @@ type World struct {
 
 // Counts is what a run went through: a gentle simulation proves nothing.
 type Counts struct {
-	Events, Frames, FramesLost, FramesDup, Rounds, Crashes, PowerCuts, Restarts, Partitions, LeaderChanges, Seals, Damages, Repairs, Fills, Installs int
+	Events, Frames, FramesLost, FramesDup, Rounds, Crashes, PowerCuts, Restarts, Partitions, LeaderChanges, Seals, Damages, Repairs, Fills, Installs, Losts, Wholes int
 
 	// Faults that were done, by name.
 	Faults map[string]int
