@@ -3,6 +3,7 @@ package record
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"testing"
 )
 
@@ -77,6 +78,35 @@ func FuzzIterate(f *testing.F) {
 		}
 		if whole := rawErr == nil && len(raw) == 0 && n == max(k.NumRecords, 0); !whole && !failed {
 			t.Fatalf("read without error, but %d bytes are left after %d of %d records, %v", len(raw), n, k.NumRecords, rawErr)
+		}
+	})
+}
+
+// What any codec makes of any bytes stays within the limit, and so does the memory on the way there.
+func FuzzDecompress(f *testing.F) {
+	for _, c := range codecs {
+		for _, n := range []int{0, 100, 1 << 20} { // the last is a bomb: 1 MiB in a few bytes
+			blob, err := c.compress(nil, make([]byte, n))
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(uint8(c), blob)
+		}
+	}
+	f.Add(uint8(CodecSnappy), append(append([]byte(nil), xerialMagic...), 0, 0, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff))
+	f.Fuzz(func(t *testing.T, codec uint8, data []byte) {
+		const limit = 1 << 16
+		c := Codec(codec)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		out, err := c.decompress(data, limit)
+		runtime.ReadMemStats(&after)
+		if err == nil && len(out) > limit {
+			t.Fatalf("%d bytes", len(out))
+		}
+		// A decoder that is new allocates its windows; bytes out double on the way.
+		if cost := after.TotalAlloc - before.TotalAlloc; cost > 4*limit+32<<20+4*uint64(len(data)) {
+			t.Fatalf("%v of %d bytes cost %d bytes of memory", c, len(data), cost)
 		}
 	})
 }

@@ -25,7 +25,13 @@ const (
 )
 
 // Codec implements encoding.CodecV2. It has no state.
-type Codec struct{}
+type Codec struct {
+	// ElementsMax bounds what a received message may hold of messages within it and of elements of its lists: each takes two bytes on the
+	// wire or even one, and many times that in memory. It is checked before anything is decoded. 0: no bound.
+	ElementsMax int
+	// Malformed, if not nil, is told of every received message that is refused.
+	Malformed func(error)
+}
 
 var _ encoding.CodecV2 = Codec{}
 
@@ -142,17 +148,60 @@ func isBig(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 }
 
 // Unmarshal implements encoding.CodecV2.
-func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+func (c Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(proto.Message)
 	if !ok {
 		return fmt.Errorf("codec: can't receive %T: it is no protobuf message", v)
 	}
-	buf := Join(data)
+	err := c.unmarshal(Join(data), m)
+	if err != nil && c.Malformed != nil {
+		c.Malformed(err)
+	}
+	return err
+}
+
+func (c Codec) unmarshal(buf []byte, m proto.Message) error {
+	if c.ElementsMax > 0 && len(buf) > c.ElementsMax && elements(buf, m.ProtoReflect().Descriptor(), c.ElementsMax, depthMax) < 0 {
+		return fmt.Errorf("codec: %s of %d bytes holds more than %d elements: send fewer at once", m.ProtoReflect().Descriptor().Name(), len(buf), c.ElementsMax)
+	}
 	if len(buf) < LargeBytes {
 		return proto.Unmarshal(buf, m)
 	}
 	proto.Reset(m)
 	return read(buf, m.ProtoReflect(), depthMax)
+}
+
+// elements counts a message's elements down from left; it is negative if they are too many, or nested too deeply to be ours. What is
+// malformed counts for nothing here: the decoder will say so.
+func elements(buf []byte, d protoreflect.MessageDescriptor, left, depth int) int {
+	fields := d.Fields()
+	for len(buf) > 0 && left >= 0 {
+		number, kind, n := protowire.ConsumeTag(buf)
+		if n < 0 {
+			return left
+		}
+		size := protowire.ConsumeFieldValue(number, kind, buf[n:])
+		if size < 0 {
+			return left
+		}
+		field := buf[n : n+size]
+		buf = buf[n+size:]
+		fd := fields.ByNumber(number)
+		switch {
+		case fd == nil:
+		case fd.Message() != nil && kind == protowire.BytesType:
+			if depth == 0 {
+				return -1
+			}
+			value, _ := protowire.ConsumeBytes(field)
+			left = elements(value, fd.Message(), left-1, depth-1)
+		case fd.IsList() && kind == protowire.BytesType && fd.Kind() != protoreflect.BytesKind && fd.Kind() != protoreflect.StringKind:
+			left -= len(field) // packed numbers: a byte each at the least
+		case fd.IsList():
+			left--
+		}
+	}
+	return left
 }
 
 // depthMax bounds messages within messages; what lies deeper is left to the stock decoder.

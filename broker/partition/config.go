@@ -43,7 +43,7 @@ func (c *Config) encode(dst []byte) []byte {
 
 func decodeConfig(b []byte) (Config, error) {
 	if len(b) != configBytes || b[0] != configVersion {
-		return Config{}, fmt.Errorf("configuration of %d bytes, version %d: this program reads %d bytes of version %d", len(b), b[0], configBytes, configVersion)
+		return Config{}, fmt.Errorf("configuration of %d bytes begins with %x: this program reads %d bytes of version %d", len(b), b[:min(len(b), 1)], configBytes, configVersion)
 	}
 	le := binary.LittleEndian
 	at := func(i int) int64 { return int64(le.Uint64(b[1+8*i:])) }
