@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -86,7 +85,7 @@ func (a *access) clientCredentials() credentials.TransportCredentials {
 	if a.client == nil {
 		return insecure.NewCredentials()
 	}
-	return a.clientConns.Wrap(credentials.NewTLS(a.client.Server(false)))
+	return a.clientConns.Wrap(credentials.NewTLS(a.client.Server(false, security.HTTP2)))
 }
 
 // httpListener is the HTTP listener with TLS if there is any.
@@ -94,22 +93,7 @@ func (a *access) httpListener(l net.Listener) net.Listener {
 	if a.http == nil {
 		return l
 	}
-	return tls.NewListener(l, a.http.Server(false))
-}
-
-// guardHTTP lets everyone see /livez and /readyz, and the rest only those who hold a certificate of http-tls.ca, if that is set.
-func (a *access) guardHTTP(h http.Handler, mustProve bool) http.Handler {
-	if !mustProve {
-		return h
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		public := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
-		if !public && (r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || a.http.StillGood(*r.TLS) != nil) {
-			http.Error(w, "a client certificate of http-tls.ca is needed", http.StatusForbidden)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
+	return tls.NewListener(l, a.http.Server(false, security.HTTP1))
 }
 
 // guard is what stands before every call of clients, and the proof of passwords.

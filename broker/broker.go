@@ -48,6 +48,8 @@ const (
 	clientConnWindow = 16 << 20
 	handshakeTimeout = 10 * time.Second
 	headerBytesMax   = 16 << 10
+	elementsMax      = 1 << 17 // of one message's lists
+	clientIdleMax    = 10 * time.Minute
 )
 
 // Broker is one broker. New starts nothing; Run blocks and its caller owns it.
@@ -146,12 +148,11 @@ func (b *Broker) serve(ctx context.Context, n *node, loaded *journal.Loaded) err
 	early, stopEarly := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEarly()
 	g, gctx := errgroup.WithContext(early)
-	g.Go(func() error { return n.mesh.Serve(n.ls.peer) })
+	g.Go(func() error { return n.mesh.Serve(n.limited.peer) })
 	if n.ls.http != nil {
-		handler := n.access.guardHTTP(b.httpHandler(), b.opts.Access.HTTPTLS.CA != "")
-		srv := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+		srv := b.httpServer(n)
 		g.Go(func() error {
-			if err := srv.Serve(n.access.httpListener(n.ls.http)); !errors.Is(err, http.ErrServerClosed) {
+			if err := srv.Serve(n.access.httpListener(n.limited.http)); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("--http-listen %s: %w", n.ls.http.Addr(), err)
 			}
 			return nil
@@ -214,7 +215,7 @@ func (n *node) run(ctx context.Context) error {
 	srv, told := n.clientServer()
 	others.Go(func() error { n.tellHealth(meshCtx, told, srv); return nil })
 	others.Go(func() error {
-		if err := srv.Serve(n.clients); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		if err := srv.Serve(n.limited.client); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			err = fmt.Errorf("--listen %s: %w", n.ls.client.Addr(), err)
 			n.fail(err)
 			return err
@@ -246,17 +247,18 @@ func (n *node) run(ctx context.Context) error {
 // clientServer is the gRPC server of the client API.
 func (n *node) clientServer() (*grpc.Server, *health.Server) {
 	srv := grpc.NewServer(grpc.Creds(n.access.clientCredentials()), grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxHeaderListSize(headerBytesMax),
-		grpc.UnaryInterceptor(n.guard.Unary), grpc.StreamInterceptor(n.guard.Stream),
-		grpc.ForceServerCodecV2(codec.Codec{}), grpc.MaxRecvMsgSize(requestBytesMax), grpc.MaxConcurrentStreams(streamsPerConn),
+		grpc.StreamInterceptor(n.guard.Stream),
+		grpc.ForceServerCodecV2(codec.Codec{ElementsMax: elementsMax, Malformed: n.services.Malformed}), grpc.MaxRecvMsgSize(requestBytesMax), grpc.MaxConcurrentStreams(streamsPerConn),
 		grpc.InitialWindowSize(clientWindow), grpc.InitialConnWindowSize(clientConnWindow),
 		grpc.ReadBufferSize(64<<10), grpc.WriteBufferSize(64<<10),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
-	n.services.Register(srv)
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: clientIdleMax}))
+	to := n.guard.Before(srv)
+	n.services.Register(to)
 	h := health.NewServer()
 	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING) // tellHealth says more
-	healthpb.RegisterHealthServer(srv, h)
-	reflection.Register(srv)
+	healthpb.RegisterHealthServer(to, h)
+	reflection.Register(to)
 	return srv, h
 }
 

@@ -3,45 +3,122 @@ package broker
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"runtime"
+	"slices"
+	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"lograft/broker/security"
 )
 
-// httpHandler serves what operators and orchestrators ask (interface.md §5): /livez says that the loops run and the disk takes
-// writes, never whether data is healthy; /readyz that this broker has joined and knows a leader for every group it hosts.
-func (b *Broker) httpHandler() http.Handler {
-	mux := http.NewServeMux()
+// Bounds of the HTTP port. Its connections are few: whoever opens more is an attack or a mistake.
+const (
+	httpHeaderTimeout  = 5 * time.Second
+	httpReadTimeout    = 10 * time.Second
+	httpWriteTimeout   = 30 * time.Second // beyond the seconds that a profile takes
+	httpIdleTimeout    = 30 * time.Second
+	httpHeaderBytesMax = 16 << 10
+	httpScrapesMax     = 4                // at once; more are told 503
+	profileDefault     = 30 * time.Second // net/http/pprof's for a CPU profile
+	profileSecondsMax  = 300
+)
+
+var httpLimits = security.Limits{Conns: 512, ConnsPerAddr: 64}
+
+// httpServer serves what operators and orchestrators ask.
+func (b *Broker) httpServer(n *node) *http.Server {
+	return &http.Server{Handler: b.httpHandler(n.access), ReadHeaderTimeout: httpHeaderTimeout, ReadTimeout: httpReadTimeout, IdleTimeout: httpIdleTimeout, MaxHeaderBytes: httpHeaderBytesMax,
+		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)} // strangers must not fill a log
+}
+
+// httpRoutes are all paths of the HTTP port (interface.md §5): /livez says that the loops run and the disk takes writes, never whether
+// data is healthy; /readyz that this broker has joined and knows a leader for every group it hosts. broker/rpc/rules.go says who may.
+func (b *Broker) httpRoutes() map[string]http.Handler {
 	live := &liveness{}
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		if why := live.stuck(b.running.Load()); why != "" {
-			http.Error(w, why, http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if why := b.notReady(); why != "" {
-			http.Error(w, why, http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]string{"version": b.opts.Version, "go": runtime.Version()})
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(newRegistry(b), promhttp.HandlerOpts{}))
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/block", whileAsked("block", func(on bool) { runtime.SetBlockProfileRate(choose(on, blockSampleNs)) }))
-	mux.HandleFunc("/debug/pprof/mutex", whileAsked("mutex", func(on bool) { runtime.SetMutexProfileFraction(choose(on, mutexSampleEvery)) }))
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	state := func(why func() string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if why := why(); why != "" {
+				http.Error(w, why, http.StatusServiceUnavailable)
+				return
+			}
+			fmt.Fprintln(w, "ok")
+		})
+	}
+	return map[string]http.Handler{
+		"/livez":  state(func() string { return live.stuck(b.running.Load()) }),
+		"/readyz": state(b.notReady),
+		"/version": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(map[string]string{"version": b.opts.Version, "go": runtime.Version()})
+		}),
+		"/metrics":             promhttp.HandlerFor(newRegistry(b), promhttp.HandlerOpts{MaxRequestsInFlight: httpScrapesMax}),
+		"/debug/pprof/":        http.HandlerFunc(pprof.Index),
+		"/debug/pprof/cmdline": http.HandlerFunc(pprof.Cmdline),
+		"/debug/pprof/profile": http.HandlerFunc(pprof.Profile),
+		"/debug/pprof/block":   whileAsked("block", func(on bool) { runtime.SetBlockProfileRate(choose(on, blockSampleNs)) }),
+		"/debug/pprof/mutex":   whileAsked("mutex", func(on bool) { runtime.SetMutexProfileFraction(choose(on, mutexSampleEvery)) }),
+		"/debug/pprof/symbol":  http.HandlerFunc(pprof.Symbol),
+		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),
+	}
+}
+
+// httpHandler asks at every path who calls, and takes nothing but GET: no request has a body that anybody reads.
+func (b *Broker) httpHandler(a *access) http.Handler {
+	mux := http.NewServeMux()
+	for path, h := range b.httpRoutes() {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			if err := b.mayGet(a, r, path); err != nil {
+				http.Error(w, status.Convert(err).Message(), http.StatusForbidden)
+				return
+			}
+			seconds, err := profileSeconds(r)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(httpWriteTimeout + seconds))
+			h.ServeHTTP(w, r)
+		})
+	}
 	return mux
+}
+
+// mayGet judges a request. Before the broker has joined nobody's rights are known here: only super users see more than health.
+func (b *Broker) mayGet(a *access, r *http.Request, path string) error {
+	if a.http == nil || b.opts.Access.HTTPTLS.CA == "" {
+		return nil
+	}
+	principal := ""
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && a.http.StillGood(*r.TLS) == nil {
+		principal = r.TLS.PeerCertificates[0].Subject.CommonName
+	}
+	if n := b.running.Load(); n != nil {
+		return n.guard.HTTP(principal, r.RemoteAddr, path)
+	}
+	if path == "/livez" || path == "/readyz" || principal != "" && (!b.opts.Access.Required || slices.Contains(b.opts.Access.SuperUsers, principal)) {
+		return nil
+	}
+	return status.Error(codes.PermissionDenied, "not joined yet: until then only a certificate of http-tls.ca that names one of auth.super-users sees more than /livez and /readyz")
+}
+
+// profileSeconds is how long the answer to a question about a profile takes.
+func profileSeconds(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("seconds")
+	if text == "" {
+		return profileDefault, nil
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(n > 0 && n <= profileSecondsMax) {
+		return 0, fmt.Errorf("seconds=%.20s: want up to %d", text, profileSecondsMax)
+	}
+	return max(time.Duration(n*float64(time.Second)), profileDefault), nil // pprof reads a fraction as its default
 }
 
 // notReady says why this broker should get no traffic yet, "" if it should.

@@ -12,6 +12,7 @@ import (
 	"lograft/broker/engine"
 	"lograft/broker/partition"
 	"lograft/broker/rpc"
+	"lograft/broker/security"
 	"lograft/broker/transport"
 )
 
@@ -30,7 +31,8 @@ type sample struct {
 	reserve int64
 	full    bool
 
-	connsRefused, reloadFailures int64
+	refused        [3]int64 // connections, by listenerNames
+	reloadFailures int64
 
 	groups, led, leaderless int
 	now                     int64 // monotonic, ns
@@ -87,7 +89,6 @@ var numbers = []number{
 	{"lograft_log_bytes", "Bytes of all logs here on disk.", gauge, func(s *sample) float64 { return float64(s.replicas.logBytes) }},
 	{"lograft_read_rounds_total", "ReadIndex rounds that replicas here asked for and got an answer to.", counter, func(s *sample) float64 { return float64(s.engine.ReadRounds) }},
 	{"lograft_reads_confirmed_total", "Reads that these rounds served.", counter, func(s *sample) float64 { return float64(s.engine.ReadsConfirmed) }},
-	{"lograft_connections_refused_total", "Connections of clients closed at once for being too many.", counter, func(s *sample) float64 { return float64(s.connsRefused) }},
 	{"lograft_certificate_reload_failures_total", "Looks at certificate files that found some that can't be used; the old ones stay in use.", counter, func(s *sample) float64 { return float64(s.reloadFailures) }},
 	{"lograft_engine_steps_total", "Steps of the workers.", counter, func(s *sample) float64 { return float64(s.engine.Steps) }},
 }
@@ -109,7 +110,8 @@ var (
 	descBytes     = prometheus.NewDesc("lograft_peer_bytes_total", "Bytes of these frames.", []string{"peer", "class"}, nil)
 	descDropped   = prometheus.NewDesc("lograft_peer_messages_dropped_total", "Messages that were not sent, for want of a stream or of room in its queue.", []string{"peer", "class"}, nil)
 	descQueued    = prometheus.NewDesc("lograft_peer_queued_bytes", "Bytes that wait for the peer.", []string{"peer", "class"}, nil)
-	labelled      = []*prometheus.Desc{descSync, descStage, descRefused, descPeerUp, descFrames, descBytes, descDropped, descQueued}
+	descConns     = prometheus.NewDesc("lograft_connections_refused_total", "Connections closed at once for being too many, by listener: client, peer, http.", []string{"listener"}, nil)
+	labelled      = []*prometheus.Desc{descSync, descStage, descRefused, descConns, descPeerUp, descFrames, descBytes, descDropped, descQueued}
 	partitioned   = []string{"topic", "partition"}
 	descHigh      = prometheus.NewDesc("lograft_partition_high_watermark", "Next offset after the applied records.", partitioned, nil)
 	descStart     = prometheus.NewDesc("lograft_partition_log_start_offset", "First offset that can be read.", partitioned, nil)
@@ -168,6 +170,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}{{"queue", &s.engine.Queue}, {"append", &s.engine.Append}, {"sync", &s.engine.Sync}, {"replicate", &s.engine.Replicate}, {"respond", &s.rpc.Respond}} {
 		ch <- histogram(descStage, x.h, x.stage)
 	}
+	for i, count := range s.refused {
+		ch <- prometheus.MustNewConstMetric(descConns, counter, float64(count), listenerNames[i])
+	}
 	for reason, count := range s.rpc.Refused {
 		ch <- prometheus.MustNewConstMetric(descRefused, counter, float64(count), string(reason))
 	}
@@ -193,6 +198,17 @@ func collectLink(ch chan<- prometheus.Metric, l *transport.LinkStats) {
 	}
 }
 
+var listenerNames = [...]string{"client", "peer", "http"}
+
+func (l *limited) refused() (counts [3]int64) {
+	for i, s := range []*security.Listener{l.client, l.peer, l.http} {
+		if s != nil {
+			counts[i] = s.Refused()
+		}
+	}
+	return counts
+}
+
 func one(b bool) float64 {
 	if b {
 		return 1
@@ -214,7 +230,7 @@ func histogram(d *prometheus.Desc, h *partition.Histogram, labels ...string) pro
 // sample looks at a running broker.
 func (n *node) sample() *sample {
 	s := &sample{engine: n.engine.Stats(), rpc: n.services.Stats(), links: n.mesh.Stats(), disk: &n.disk, space: spaceOf(n.data.Path()),
-		reserve: n.reserve.Load(), full: n.diskFull.Load(), connsRefused: n.clients.Refused(), reloadFailures: n.access.reloadFailures.Load()}
+		reserve: n.reserve.Load(), full: n.diskFull.Load(), refused: n.limited.refused(), reloadFailures: n.access.reloadFailures.Load()}
 	s.now, _ = n.now()
 	s.groups, s.led, s.leaderless = n.dir.led()
 	s.replicas = n.sampleReplicas(s.links)

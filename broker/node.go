@@ -25,6 +25,7 @@ type node struct {
 	opts    Options
 	log     *slog.Logger
 	ls      listeners
+	limited limited
 	access  *access
 	nonce   uint64 // of this start
 	journal journal.Journal
@@ -43,7 +44,6 @@ type node struct {
 	host     *host
 	services *rpc.Server
 	guard    *rpc.Guard
-	clients  *security.Listener // n.ls.client within the limits of connections
 	controls *engine.Inbox[controlEvent]
 	// announcing wakes register; failed takes errors that the broker can't go on after.
 	announcing chan struct{}
@@ -59,6 +59,14 @@ type node struct {
 	reserve     atomic.Int64
 }
 
+// limited are the listeners within their limits of connections.
+type limited struct {
+	client, peer, http *security.Listener // http: nil without an HTTP port
+}
+
+// peerLimits leave room for three streams each way of a large cluster behind one address, and for its handshakes.
+var peerLimits = security.Limits{Conns: 1024, ConnsPerAddr: 256}
+
 func newNode(o Options, a *access, dir *datadir.Dir, j journal.Journal, ls listeners) *node {
 	n := &node{opts: o, log: o.Logger.With("node", o.NodeID), ls: ls, access: a, nonce: randomUint64(), journal: j, data: dir,
 		controls: engine.NewInbox[controlEvent](), announcing: make(chan struct{}, 1), failed: make(chan error, 4), started: time.Now()}
@@ -67,6 +75,10 @@ func newNode(o Options, a *access, dir *datadir.Dir, j journal.Journal, ls liste
 		if m.NodeID != o.NodeID {
 			peers[m.NodeID] = m.PeerAddr
 		}
+	}
+	n.limited = limited{client: security.Limit(ls.client, o.Access.Limits), peer: security.Limit(ls.peer, peerLimits)}
+	if ls.http != nil {
+		n.limited.http = security.Limit(ls.http, httpLimits)
 	}
 	n.mesh = transport.New(transport.Options{Node: o.NodeID, Peers: peers, Handler: n, Logger: n.log, Credentials: a.peers})
 	return n
@@ -95,7 +107,6 @@ func (n *node) boot() error {
 	}
 	n.services = rpc.NewServer(env, n.host)
 	n.guard.Count(n.services)
-	n.clients = security.Limit(n.ls.client, n.opts.Access.Limits)
 	n.engine = engine.New(engine.Options{Node: n.opts.NodeID, Workers: n.opts.Workers, Readers: coldReaders, TickEvery: n.opts.Heartbeat,
 		Journal: n.journal, NewOutbox: func(int) engine.Outbox { return newOutbox(n.mesh) }, Sink: n, Now: n.now})
 	for _, r := range parts.Replicas {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -45,8 +46,9 @@ func loopback(address string) bool {
 // Timing of sessions.
 const (
 	loginTimeout  = 10 * time.Second
-	sessionMargin = time.Minute     // a session is renewed so long before it ends
-	sessionFresh  = 2 * time.Second // a session that is refused so soon was refused for good
+	loginRetry    = 100 * time.Millisecond // to twice as long
+	sessionMargin = time.Minute            // a session is renewed so long before it ends
+	sessionFresh  = 2 * time.Second        // a session that is refused so soon was refused for good
 )
 
 // login is a Login at one broker.
@@ -87,6 +89,14 @@ func (l *login) current(ctx context.Context) (string, error) {
 		return l.token, nil
 	}
 	token, valid, err := l.authenticate(ctx)
+	for status.Code(err) == codes.ResourceExhausted { // too many prove themselves there now
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(loginRetry + rand.N(loginRetry)):
+		}
+		token, valid, err = l.authenticate(ctx)
+	}
 	if err != nil {
 		return "", err
 	}

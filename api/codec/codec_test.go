@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"google.golang.org/grpc/mem"
@@ -156,4 +157,49 @@ func BenchmarkProduce64K(b *testing.B) {
 			_ = Codec{}.Unmarshal(in, &got)
 		}
 	})
+}
+
+// A message with more elements than allowed is refused before any is decoded, however small its bytes are: lists of messages, at any depth,
+// of numbers, packed or not, and of strings. What is allowed passes, and who counts is told.
+func TestElementsAreBounded(t *testing.T) {
+	const most = 1000
+	messages := func(number protowire.Number, n int) (b []byte) {
+		for range n {
+			b = protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), nil)
+		}
+		return b
+	}
+	within := func(number protowire.Number, b []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), b)
+	}
+	told := 0
+	c := Codec{ElementsMax: most, Malformed: func(error) { told++ }}
+	for _, x := range []struct {
+		name string
+		m    proto.Message
+		wire []byte
+		good bool
+	}{
+		{"as many messages as allowed", &pb.ChangeAclsRequest{}, messages(2, most), true},
+		{"too many messages", &pb.ChangeAclsRequest{}, messages(2, most+1), false},
+		{"16 MiB of them", &pb.ChangeAclsRequest{}, messages(2, 8<<20), false},
+		{"too many within", &pb.FetchStreamResponse{}, within(2, messages(2, most+1)), false},
+		{"too many strings", &pb.GetMetadataRequest{}, messages(1, most+1), false},
+		{"large bytes in few elements", &pb.FetchResponse{}, within(1, make([]byte, 1<<20)), true},
+		{"nothing that we know", &pb.InitProducerIdRequest{}, messages(99, 2*most), true},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(x.wire)}, x.m)
+		runtime.ReadMemStats(&after)
+		if (err == nil) != x.good {
+			t.Errorf("%s: %v", x.name, err)
+		}
+		if cost := after.TotalAlloc - before.TotalAlloc; !x.good && cost > 2*uint64(len(x.wire))+1<<20 {
+			t.Errorf("%s: %d bytes cost %d", x.name, len(x.wire), cost)
+		}
+	}
+	if told != 4 {
+		t.Errorf("%d refusals were told, want 4", told)
+	}
 }

@@ -2,12 +2,14 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
@@ -23,7 +25,7 @@ type Authenticator interface {
 	Who(ctx context.Context) (principal string, fresh func() bool, err error)
 }
 
-// Guard stands before every call: who is it, and may he (the table in rights.go). A panic in a call ends that call alone.
+// Guard stands before every call: who is it, and may he (the table in rules.go). A panic in a call ends that call alone.
 type Guard struct {
 	dir      Directory
 	rights   *Rights
@@ -33,13 +35,27 @@ type Guard struct {
 	log      *slog.Logger
 	counts   *counts // nil: refusals are not counted
 
-	mu   sync.Mutex
-	said map[string]int64 // refusals written lately: when
+	open publicCalls
+
+	mu     sync.Mutex
+	said   map[string]int64 // refusals written lately: when
+	lines  *rate.Limiter    // of refusals written
+	unsaid int              // refusals that were not written for want of lines
 }
+
+// Bounds of the audit log: what strangers do must not fill a disk.
+const (
+	refusalEvery        = int64(10e9) // ns; equal refusals are written once in so long
+	refusalsKept        = 10_000
+	refusalsPerSecond   = 10
+	refusalsBurst       = 100
+	refusalWordBytesMax = 300 // of what the caller chose
+)
 
 // NewGuard makes a guard. now is the clock of sessions.
 func NewGuard(dir Directory, rights *Rights, who Authenticator, required bool, now func() int64, log *slog.Logger) *Guard {
-	return &Guard{dir: dir, rights: rights, who: who, required: required, now: now, log: log, said: map[string]int64{}}
+	return &Guard{dir: dir, rights: rights, who: who, required: required, now: now, log: log, said: map[string]int64{},
+		lines: rate.NewLimiter(refusalsPerSecond, refusalsBurst)}
 }
 
 // Count makes what the guard refuses count among a server's answers. It is called before the first call.
@@ -119,9 +135,8 @@ func (g *Guard) judge(a *admission, m any) *partition.Error {
 	return nil
 }
 
-// refuse writes the refusal to the audit log, each kind at most once in refusalEvery, and makes it a status.
+// refuse counts the refusal, writes it to the audit log within its bounds, and makes it a status.
 func (g *Guard) refuse(a *admission, err *partition.Error) error {
-	const refusalEvery, saidMax = int64(10e9), 10_000
 	if g.counts != nil {
 		g.counts.refuse(err.Reason)
 	}
@@ -129,22 +144,30 @@ func (g *Guard) refuse(a *admission, err *partition.Error) error {
 	if a.caller != nil {
 		principal = a.caller.principal
 	}
-	key := string(err.Reason) + a.method + principal + err.Message
-	now := g.now()
-	g.mu.Lock()
-	last, ok := g.said[key]
-	say := !ok || now-last >= refusalEvery
-	if say {
-		if len(g.said) >= saidMax {
-			clear(g.said)
-		}
-		g.said[key] = now
-	}
-	g.mu.Unlock()
-	if say {
-		g.log.Warn("audit: refused", "principal", principal, "addr", a.where, "method", a.method, "reason", string(err.Reason), "err", err.Message)
+	if say, unsaid := g.say(string(err.Reason)+a.method+principal+err.Message, g.now()); say {
+		g.log.Warn("audit: refused", "principal", principal, "addr", a.where, "method", fmt.Sprintf("%.*s", refusalWordBytesMax, a.method), "reason", string(err.Reason),
+			"err", fmt.Sprintf("%.*s", refusalWordBytesMax, err.Message), "unwritten", unsaid)
 	}
 	return toStatus(g.dir, err)
+}
+
+// say tells whether a refusal is to be written, and how many were not since the last that was.
+func (g *Guard) say(key string, now int64) (say bool, unsaid int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if last, ok := g.said[key]; ok && now-last < refusalEvery {
+		return false, 0
+	}
+	if !g.lines.AllowN(time.Unix(0, now), 1) {
+		g.unsaid++
+		return false, 0
+	}
+	if len(g.said) >= refusalsKept {
+		clear(g.said)
+	}
+	g.said[key] = now
+	unsaid, g.unsaid = g.unsaid, 0
+	return true, unsaid
 }
 
 func (g *Guard) audit(a *admission, m any, err error) {
@@ -172,30 +195,15 @@ func (g *Guard) contain(method string, err *error) {
 	}
 }
 
-// Unary is the interceptor of unary calls.
-func (g *Guard) Unary(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (out any, err error) {
-	defer g.contain(info.FullMethod, &err)
-	a, refusal := g.admit(ctx, info.FullMethod)
-	if refusal == nil {
-		refusal = g.judge(a, in)
-	}
-	if refusal != nil {
-		return nil, g.refuse(a, refusal)
-	}
-	out, err = next(context.WithValue(ctx, callerKey{}, a.caller), in)
-	if err == nil && a.rule.filter != nil && a.caller != nil {
-		a.rule.filter(out.(proto.Message), a.caller)
-	}
-	g.audit(a, in, err)
-	return out, err
-}
-
 // Stream is the interceptor of streams.
 func (g *Guard) Stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	defer g.contain(info.FullMethod, &err)
 	a, refusal := g.admit(s.Context(), info.FullMethod)
 	if refusal != nil {
 		return g.refuse(a, refusal)
+	}
+	if a.rule.public {
+		return g.public(a, func() error { return next(srv, s) })
 	}
 	if a.caller == nil {
 		return next(srv, s)

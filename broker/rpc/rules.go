@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -72,7 +73,22 @@ func maySee(c *Caller) func(*pb.Topic) bool {
 	return func(t *pb.Topic) bool { return !c.may(need{cluster.OpDescribe, cluster.ResourceTopic, t.GetName()}) }
 }
 
-// rules is the one table of rights: every method of every service. A method that is not here is denied; a test walks the services.
+// httpPath begins the rows of paths of the HTTP port.
+const httpPath = "HTTP "
+
+// HTTPPaths are the paths of the HTTP port that the table has rows for, sorted.
+func HTTPPaths() (paths []string) {
+	for row := range rules {
+		if path, ok := strings.CutPrefix(row, httpPath); ok {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// rules is the one table of rights: every method of every service, and every path of the HTTP port. What is not here is denied; tests
+// walk the services and the paths.
 var rules = map[string]rule{
 	"/lograft.v1.ProduceService/Produce":       {items: true},
 	"/lograft.v1.ProduceService/ProduceStream": {items: true},
@@ -174,9 +190,22 @@ var rules = map[string]rule{
 	"/lograft.v1.AccessService/PutQuota":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
 	"/lograft.v1.AccessService/ListQuotas": {needs: clusterNeed(cluster.OpDescribe)},
 
-	"/grpc.health.v1.Health/Check":                                   {public: true},
-	"/grpc.health.v1.Health/List":                                    {public: true},
-	"/grpc.health.v1.Health/Watch":                                   {public: true},
+	"/grpc.health.v1.Health/Check": {public: true},
+	"/grpc.health.v1.Health/List":  {},
+	"/grpc.health.v1.Health/Watch": {}, // goes on for ever: for who has proved who he is
+	// The HTTP port asks only where http-tls.ca is set.
+	httpPath + "/livez":               {public: true},
+	httpPath + "/readyz":              {public: true},
+	httpPath + "/version":             {needs: clusterNeed(cluster.OpDescribe)},
+	httpPath + "/metrics":             {needs: clusterNeed(cluster.OpDescribe)}, // shows all topics
+	httpPath + "/debug/pprof/":        {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	httpPath + "/debug/pprof/cmdline": {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	httpPath + "/debug/pprof/profile": {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	httpPath + "/debug/pprof/block":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	httpPath + "/debug/pprof/mutex":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	httpPath + "/debug/pprof/symbol":  {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	httpPath + "/debug/pprof/trace":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
+
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      {},
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": {},
 }

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -31,7 +32,7 @@ func TestEveryMethodHasARule(t *testing.T) {
 		}
 	}
 	for name := range rules {
-		if !there[name] {
+		if !there[name] && !strings.HasPrefix(name, httpPath) { // package broker walks the paths
 			t.Errorf("rules.go has a row for %s, which no service has", name)
 		}
 	}

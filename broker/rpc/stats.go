@@ -31,6 +31,9 @@ func (c *counts) refuse(reason partition.Reason) {
 	c.stats.Refused[reason]++
 }
 
+// Malformed counts a message that could not be decoded, or not within its bounds: its call ends before any of ours begins.
+func (s *Server) Malformed(error) { s.counts.refuse(partition.ReasonInvalid) }
+
 func (c *counts) respond(ns int64) {
 	c.mu.Lock()
 	c.stats.Respond.Observe(ns)

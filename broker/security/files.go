@@ -219,18 +219,24 @@ func (s *Source) StillGood(state tls.ConnectionState) error {
 	return m.verify(chains)
 }
 
+// Protocols of listeners, as TLS names them.
+const (
+	HTTP1 = "http/1.1"
+	HTTP2 = "h2"
+)
+
 // base is what every handshake has in common: TLS 1.3, 1.2 for old clients.
-func (m *material) base() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{m.cert}, NextProtos: []string{"h2", "http/1.1"},
+func (m *material) base(protocol string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{m.cert}, NextProtos: []string{protocol},
 		VerifyConnection: func(state tls.ConnectionState) error { return m.verify(state.VerifiedChains) }}
 }
 
-// Server is the configuration of a listener. Each handshake uses the files as they are then. mustProve: who connects needs a
-// certificate of the authorities; else one is checked if it is shown.
-func (s *Source) Server(mustProve bool) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+// Server is the configuration of a listener that speaks a protocol (ALPN). Each handshake uses the files as they are then. mustProve:
+// who connects needs a certificate of the authorities; else one is checked if it is shown.
+func (s *Source) Server(mustProve bool, protocol string) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{protocol}, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		m := s.current.Load()
-		c := m.base()
+		c := m.base(protocol)
 		if c.ClientCAs = m.pool; m.pool != nil {
 			c.ClientAuth = tls.VerifyClientCertIfGiven
 		}
@@ -245,7 +251,7 @@ func (s *Source) Server(mustProve bool) *tls.Config {
 // its host name.
 func (s *Source) Client(accept func(*x509.Certificate) error) *tls.Config {
 	m := s.current.Load()
-	c := m.base()
+	c := m.base(HTTP2)
 	c.InsecureSkipVerify = true // host names say nothing about nodes: VerifyConnection checks the chain and the node
 	c.VerifyConnection = func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 {

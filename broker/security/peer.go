@@ -52,7 +52,7 @@ func NewPeers(s *Source, cluster string) (*Peers, error) {
 
 // Listen is the peer listener's credentials: a certificate of the authorities is a must.
 func (p *Peers) Listen() credentials.TransportCredentials {
-	return credentials.NewTLS(p.source.Server(true))
+	return credentials.NewTLS(p.source.Server(true, HTTP2))
 }
 
 // Dial is the credentials for a link to a node; node 0 takes any node of the cluster.

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -66,6 +67,9 @@ func decodeHello(b []byte) (Hello, error) {
 	}
 	if h.Class >= classes {
 		return h, fmt.Errorf("greeting: unknown class %d", h.Class)
+	}
+	if h.NodeID == 0 {
+		return h, errors.New("greeting: node 0: node ids begin at 1")
 	}
 	return h, nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -79,12 +80,16 @@ const (
 	handshakeTimeout = 3 * time.Second
 	joinTimeout      = 20 * time.Second
 	windowBytes      = 8 << 20
+	headerBytesMax   = 16 << 10
+	idleMax          = 30 * time.Second // of a connection without a stream
 )
 
 // Mesh is this broker's end of the streams to and from all others. New starts nothing.
 type Mesh struct {
 	opts Options
 	srv  *grpc.Server
+	// refusals are written now and then: strangers must not fill a log.
+	refusals rate.Sometimes
 	// links are replaced as a whole by SetPeers, under mu; Send and the like read them without it.
 	links atomic.Pointer[map[uint64]*peer]
 
@@ -132,10 +137,11 @@ func newPeer(node uint64, addr string) *peer {
 
 // New makes a mesh.
 func New(o Options) *Mesh {
-	m := &Mesh{opts: o, inbound: map[*inbound]struct{}{}}
+	m := &Mesh{opts: o, inbound: map[*inbound]struct{}{}, refusals: rate.Sometimes{First: 10, Interval: time.Second}}
 	m.links.Store(&map[uint64]*peer{})
 	m.SetPeers(o.Peers)
-	m.srv = grpc.NewServer(grpc.Creds(listenCredentials(o.Credentials)), grpc.ConnectionTimeout(handshakeTimeout), grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(FrameBytesMax),
+	m.srv = grpc.NewServer(grpc.Creds(listenCredentials(o.Credentials)), grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxHeaderListSize(headerBytesMax),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, MaxConnectionIdle: idleMax}), grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(FrameBytesMax),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes), grpc.MaxConcurrentStreams(64),
 		grpc.ReadBufferSize(64<<10), grpc.WriteBufferSize(64<<10),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))
@@ -454,21 +460,58 @@ func (l *link) write(ctx context.Context, s grpc.ClientStream, gone chan error) 
 	}
 }
 
+// heard is the greeting of who opened a stream. Before anything of him is taken he must be some broker of the cluster, and then be the
+// one that he says he is.
+func (m *Mesh) heard(s grpc.ServerStream) (Hello, error) {
+	if err := m.prove(s.Context(), 0); err != nil {
+		return Hello{}, err
+	}
+	type greeting struct {
+		bytes []byte
+		err   error
+	}
+	got := make(chan greeting, 1)
+	go func() { // ends with the stream: receiving fails then
+		var g greeting
+		g.err = s.RecvMsg(&g.bytes)
+		got <- g
+	}()
+	select {
+	case g := <-got:
+		if g.err != nil {
+			return Hello{}, g.err
+		}
+		peer, err := decodeHello(g.bytes)
+		if err != nil {
+			return peer, status.Error(codes.InvalidArgument, err.Error())
+		}
+		return peer, m.prove(s.Context(), peer.NodeID)
+	case <-time.After(handshakeTimeout):
+		return Hello{}, status.Error(codes.DeadlineExceeded, fmt.Sprintf("no greeting within %v", handshakeTimeout))
+	}
+}
+
+// prove refuses who is not the node, 0: any node of the cluster.
+func (m *Mesh) prove(ctx context.Context, node uint64) error {
+	if m.opts.Credentials == nil {
+		return nil
+	}
+	err := m.opts.Credentials.Prove(ctx, node)
+	if err == nil {
+		return nil
+	}
+	m.refusals.Do(func() { m.opts.Logger.Warn("peer is refused", "peer", node, "err", err) })
+	if node != 0 {
+		err = fmt.Errorf("not node %d: %w", node, err)
+	}
+	return status.Error(codes.PermissionDenied, err.Error())
+}
+
 // serve takes one stream of a peer.
 func (m *Mesh) serve(s grpc.ServerStream) error {
-	var b []byte
-	if err := s.RecvMsg(&b); err != nil {
-		return err
-	}
-	peer, err := decodeHello(b)
+	peer, err := m.heard(s)
 	if err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
-	}
-	if m.opts.Credentials != nil {
-		if err := m.opts.Credentials.Prove(s.Context(), peer.NodeID); err != nil {
-			m.opts.Logger.Warn("peer is refused", "peer", peer.NodeID, "err", err)
-			return status.Error(codes.PermissionDenied, fmt.Sprintf("not node %d: %v", peer.NodeID, err))
-		}
+		return err
 	}
 	mine := m.opts.Handler.Greet()
 	if err := mine.Compatible(peer); err != nil {
