@@ -69,6 +69,7 @@ var pures = []pure{
 	{"broker/rpc", map[string]string{
 		"server.go":       "the gRPC adapter around the sessions",
 		"guard.go":        "the gRPC interceptors before the sessions",
+		"before.go":       "the guard before a message is taken: unary calls, calls without proof, the HTTP port",
 		"authenticate.go": "proving a password is no session: it touches no replica",
 	}, "sessions are step machines"},
 	{"client/core", nil, "producer and consumer run in the simulator with the brokers"},
