@@ -104,7 +104,7 @@ func (r *Replica) readCold(env *Env, q *Request, task *segment.ReadTask, highCon
 
 func (r *Replica) answerFetch(env *Env, q *Request, frames []segment.Frame, err error, highConfirmed bool) {
 	if err != nil {
-		env.fail(q, r.readError(err))
+		env.fail(q, r.readError(q, err))
 		return
 	}
 	a := r.endReply(q, highConfirmed)
@@ -119,12 +119,12 @@ func (r *Replica) answerFetch(env *Env, q *Request, frames []segment.Frame, err 
 	env.reply(a)
 }
 
-func (r *Replica) readError(err error) *Error {
+func (r *Replica) readError(q *Request, err error) *Error {
 	switch {
 	case errors.Is(err, segment.ErrFaulty):
 		return &Error{Reason: ReasonFaulty, Message: fmt.Sprintf("these records are damaged on this broker (%v): read them from another replica", err)}
 	case errors.As(err, new(*segment.OutOfRangeError)):
-		return r.outOfRange(0)
+		return r.outOfRange(q.Offset)
 	}
 	return &Error{Reason: ReasonInternal, Message: err.Error()}
 }
@@ -159,6 +159,10 @@ func (r *Replica) ReadDone(env *Env, c *ColdRead) {
 		return
 	}
 	r.reads.cold--
+	if errors.Is(c.Task.Err, segment.ErrStale) {
+		r.read(env, c.fetch) // what it read was replaced meanwhile, by a snapshot or a new leader
+		return
+	}
 	if c.fetch.Op != OpFetch {
 		r.answerOffset(env, c)
 		return

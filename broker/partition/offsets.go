@@ -7,7 +7,7 @@ import "sort"
 func (r *Replica) answerOffset(env *Env, c *ColdRead) {
 	q := c.fetch
 	if c.Task.Err != nil {
-		env.fail(q, r.readError(c.Task.Err))
+		env.fail(q, r.readError(q, c.Task.Err))
 		return
 	}
 	a := r.endReply(q, c.highConfirmed)
@@ -41,7 +41,7 @@ func (r *Replica) answerEpoch(env *Env, q *Request, highConfirmed bool) {
 	later := first + uint64(n)
 	switch {
 	case failed != nil:
-		env.fail(q, r.readError(failed))
+		env.fail(q, r.readError(q, failed))
 		return
 	case n == 0: // it ended where the log does not reach any more, or never was
 		a.Epoch, a.BaseOffset = -1, -1

@@ -211,7 +211,8 @@ func (r *Replica) restore() error {
 		return fmt.Errorf("group %x: checkpoint at %d: %w: %w", r.opts.Group, index, ErrStateLost, err)
 	}
 	r.applied, r.conf, r.producers, r.high, r.appendTime = index, c.conf, c.producers, c.nextOffset, c.appendTime
-	r.logStart = max(r.logStart, c.logStart)
+	// A snapshot's sender may have dropped files for a trim that is committed after the snapshot.
+	r.logStart = max(r.logStart, c.logStart, r.log.StartOffset())
 	r.trim = trimming{start: c.logStart, dropTo: c.dropTo, index: c.trimIndex, stable: c.trimIndex}
 	r.config = c.config
 	if r.opts.Machine != nil {

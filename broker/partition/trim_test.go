@@ -178,3 +178,39 @@ func TestNewLeaderConfigures(t *testing.T) {
 		t.Errorf("limit %d, %t", limit, ok)
 	}
 }
+
+// A snapshot's sender has dropped files for a trim that the snapshot does not know of yet: the receiver's log begins where its files do,
+// or it would refuse reads of offsets that it says it holds.
+func TestRestoredLogBeginsWithItsFiles(t *testing.T) {
+	s := newSolo(t, Config{RetentionMs: -1, RetentionBytes: -1})
+	s.fill(23)
+	s.mustDo(Request{Op: OpTrim, Offset: 12})
+	log, _, err := segment.Open(segment.Options{FS: s.fs, Dir: "g", Group: segment.GroupID{1}, Start: segment.Start{Index: 1, Term: 1}, SegmentBytes: s.limit, LimitOf: SegmentLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := log.StartOffset()
+	if start == 0 {
+		t.Fatal("no file was dropped")
+	}
+	r := &Replica{opts: s.r.opts, log: log} // it knew of no trim before its files were swapped
+	if err := r.restore(); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.LogStart(); r.trim.start != 0 || got != start {
+		t.Errorf("log start %d, the files begin at %d and the checkpoint at %d", got, start, r.trim.start)
+	}
+}
+
+// A cold read whose entries were replaced while it was under way is done again: nothing is wrong with what was asked.
+func TestStaleReadIsReadAgain(t *testing.T) {
+	s := newSolo(t, Config{RetentionMs: -1, RetentionBytes: -1})
+	s.fill(23)
+	q := Request{Op: OpFetch, Offset: 3, MaxBytes: 1, Consistency: Committed, Token: 77}
+	s.r.reads.cold++
+	s.r.ReadDone(&s.env, &ColdRead{Group: s.r.Group(), Task: &segment.ReadTask{Err: segment.ErrStale}, fetch: &q})
+	s.settle()
+	if a, ok := s.replies[77]; !ok || a.Err != nil || len(a.Batches) != 1 || record.Batch(a.Batches[0]).BaseOffset() > 3 {
+		t.Errorf("answer %+v (%t), want the batch with offset 3", a, ok)
+	}
+}
