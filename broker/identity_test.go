@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"maps"
 	"math/big"
@@ -52,8 +53,16 @@ var wants = map[string]string{
 	"ClusterService.GetMetadata": "", "ClusterService.WatchMetadata": "describe cluster", "ClusterService.InitProducerId": "", "ClusterService.DescribeReplicas": "",
 	"GroupService.FindCoordinator": "describe group", "GroupService.Join": "read group", "GroupService.ListGroups": "", "GroupService.DescribeGroup": "describe group",
 	"GroupService.SeekGroup": "alter group", "GroupService.DeleteGroup": "delete group",
-	"StorageService.Scrub":       "alter cluster",
-	"AccessService.Authenticate": "-", "AccessService.PutUser": "alter cluster", "AccessService.DeleteUser": "alter cluster", "AccessService.ListUsers": "describe cluster",
+	"StorageService.Scrub": "alter cluster",
+
+	"MembershipService.AddBroker":          "alter cluster",
+	"MembershipService.RemoveBroker":       "alter cluster",
+	"MembershipService.DecommissionBroker": "alter cluster",
+	"MembershipService.Rebalance":          "alter cluster",
+	"MembershipService.ReassignPartition":  "alter cluster",
+	"MembershipService.TransferLeader":     "alter cluster",
+	"MembershipService.DescribeMembers":    "describe cluster",
+	"AccessService.Authenticate":           "-", "AccessService.PutUser": "alter cluster", "AccessService.DeleteUser": "alter cluster", "AccessService.ListUsers": "describe cluster",
 	"AccessService.ChangeAcls": "alter cluster", "AccessService.ListAcls": "describe cluster", "AccessService.PutQuota": "alter cluster", "AccessService.ListQuotas": "describe cluster",
 }
 
@@ -537,7 +546,11 @@ func (h *impostor) Greet() transport.Hello                 { return h.hello }
 func (h *impostor) Check(transport.Hello) error            { return nil }
 func (h *impostor) Frame(uint64, []transport.GroupMessage) {}
 func (h *impostor) Clock(uint64, int64, bool)              {}
-func (h *impostor) Dropped(uint64, []transport.Ref)        {}
+func (h *impostor) Seated(transport.Hello) error           { return nil }
+func (h *impostor) Join(context.Context, transport.Hello) (transport.Joined, error) {
+	return transport.Joined{}, errors.New("nobody joins here")
+}
+func (h *impostor) Dropped(uint64, []transport.Ref) {}
 func (h *impostor) Peer(_ uint64, up bool) {
 	if up {
 		h.up <- struct{}{}
