@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -160,7 +161,7 @@ func (e *Engine) runWorker(ctx context.Context, i int) error {
 // recovery decides from disk (storage.md "Writing 4"). A replica that halts for another reason stops alone.
 func diskFailure(halted []error) error {
 	for _, err := range halted {
-		if errors.As(err, new(*fs.PathError)) {
+		if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) || errors.As(err, new(*os.SyscallError)) { // a rename is a LinkError
 			return fmt.Errorf("stable storage failed, the broker stops and recovery will decide from disk: %w", err)
 		}
 	}

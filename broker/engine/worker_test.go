@@ -3,6 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -139,5 +142,23 @@ func TestRunEndsWhenAWriteFails(t *testing.T) {
 	defer cancel()
 	if err := e.Run(ctx); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Run ended with %v", err)
+	}
+}
+
+// Every call on a file that fails ends the broker, a rename as well, which says so with another type; what is wrong with a group alone
+// does not.
+func TestDiskFailure(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		ends bool
+	}{
+		{&fs.PathError{Op: "write", Path: "p", Err: syscall.EIO}, true},
+		{&os.LinkError{Op: "rename", Old: "a", New: "b", Err: syscall.EIO}, true},
+		{os.NewSyscallError("fdatasync", syscall.EIO), true},
+		{errors.New("append contradicts a committed entry"), false},
+	} {
+		if err := diskFailure([]error{fmt.Errorf("group 1 halted: %w", c.err)}); (err != nil) != c.ends || c.ends && !errors.Is(err, c.err) {
+			t.Errorf("%v: the broker ends with %v", c.err, err)
+		}
 	}
 }
