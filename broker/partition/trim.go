@@ -56,6 +56,9 @@ func (r *Replica) trimSynced(env *Env, h *raft.HardState) {
 // LogStart is the first offset that this replica lets anybody read.
 func (r *Replica) LogStart() int64 { return r.logStart }
 
+// FirstIndex is the first entry of the log. Segments before it may lie beside it while somebody is sent them.
+func (r *Replica) FirstIndex() uint64 { return r.log.FirstIndex() }
+
 // showTrim makes the trims up to index visible: reads below the log start are refused from here on, also after a restart.
 func (r *Replica) showTrim(index uint64) {
 	r.trim.stable = index

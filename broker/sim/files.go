@@ -49,6 +49,11 @@ func (r *Run) agreeOn(p *cluster.Partition) error {
 		if err != nil {
 			return err
 		}
+		maps.DeleteFunc(f, func(name string, _ []byte) bool { // given up, and pinned for somebody who is sent it
+			var base uint64
+			_, err := fmt.Sscanf(name, "%d.log", &base)
+			return err == nil && strings.HasSuffix(name, ".log") && base < replica.FirstIndex()
+		})
 		files[n.id] = f
 	}
 	r.forgive(p.Group, files)

@@ -19,7 +19,7 @@ type Load interface {
 
 // Loads are what a run of a seed has.
 func Loads(r *Run) []Load {
-	loads := []Load{newTopics(), newTrims()}
+	loads := []Load{newTopics(), newTrims(), newRetention()}
 	for i := range 1 + r.rng.IntN(3) {
 		loads = append(loads, newProduce(i))
 	}

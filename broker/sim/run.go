@@ -108,6 +108,9 @@ func (r *Run) birth() error {
 	if r.opts.Brokers >= 5 && r.percent(30) {
 		replication = 5
 	}
+	if err := r.createRetained(); err != nil {
+		return err
+	}
 	topic, err := r.CreateTopic(topicName, int32(1+r.rng.IntN(3)), replication)
 	r.Topic = topic
 	return err
