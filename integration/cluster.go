@@ -31,6 +31,8 @@ type Options struct {
 	Serve []string
 	// Links puts a Link between every two brokers.
 	Links bool
+	// ClientLinks puts a Link before every broker's clients, which know no other address of it.
+	ClientLinks bool
 	// DataDir says where a broker's data is; nil: in Dir.
 	DataDir func(id int) (string, error)
 }
@@ -40,6 +42,7 @@ type Cluster struct {
 	opts  Options
 	nodes []*Node
 	links map[[2]int]*Link // by who dials whom
+	front map[int]*Link    // what clients dial, by broker; nil: the broker itself
 }
 
 // Node is one broker of a cluster.
@@ -88,10 +91,23 @@ func New(o Options) (*Cluster, error) {
 		c.nodes = append(c.nodes, n)
 	}
 	if o.Links {
-		return c, c.makeLinks()
+		if err := c.makeLinks(); err != nil {
+			return c, err
+		}
+	}
+	if o.ClientLinks {
+		c.front = map[int]*Link{}
+		for _, n := range c.nodes {
+			if c.front[n.ID], err = NewLink(n.Client); err != nil {
+				return c, err
+			}
+		}
 	}
 	return c, nil
 }
+
+// Front is what clients dial to reach a broker; nil without ClientLinks.
+func (c *Cluster) Front(id int) *Link { return c.front[id] }
 
 func (c *Cluster) makeLinks() error {
 	c.links = map[[2]int]*Link{}
@@ -166,6 +182,10 @@ func (c *Cluster) Others(ids ...int) []*Node {
 func (c *Cluster) Brokers() string {
 	var addrs []string
 	for _, n := range c.nodes {
+		if l := c.front[n.ID]; l != nil {
+			addrs = append(addrs, l.Address())
+			continue
+		}
 		addrs = append(addrs, n.Client)
 	}
 	return strings.Join(addrs, ",")
@@ -234,6 +254,9 @@ func (c *Cluster) Close() {
 	for _, l := range c.links {
 		l.Close()
 	}
+	for _, l := range c.front {
+		l.Close()
+	}
 }
 
 // serveArgs is the command line of `broker serve`.
@@ -257,6 +280,9 @@ func (n *Node) serveArgs() []string {
 		"serve", "--node-id", fmt.Sprint(n.ID), "--data-dir", n.DataDir,
 		"--listen", n.Client, "--peer-listen", n.Peer, "--http-listen", n.HTTP,
 		"--initial-cluster", strings.Join(initial, ","), "--cluster-id", "integration",
+	}
+	if l := n.cluster.front[n.ID]; l != nil {
+		args = append(args, "--advertise", l.Address())
 	}
 	if onTmpfs(n.DataDir) {
 		args = append(args, "--allow-tmpfs")

@@ -67,6 +67,20 @@ var diskCases = []faultCase{
 	}, gapMax: 5 * time.Second},
 	{name: "eio-sync", needs: needsStrace, restart: true, hurt: func(f *faultRun) { f.injectUntilExit(f.leader(), "fdatasync:error=EIO:when=3") }},
 	{name: "eio-write", needs: needsStrace, restart: true, hurt: func(f *faultRun) { f.injectUntilExit(f.leader(), "pwritev,pwritev2,pwrite64:error=EIO:when=3") }},
+	{name: "eio-rename", needs: needsStrace, restart: true, hurt: func(f *faultRun) { f.injectUntilExit(f.leader(), "rename,renameat,renameat2:error=EIO:when=1") }},
+	{name: "eio-directory-sync", needs: needsStrace, restart: true, hurt: func(f *faultRun) {
+		n := f.leader()
+		f.injectUntilExit(n, "fsync:error=EIO:when=1", f.groups(n)...)
+	}},
+	{name: "slow-disk-leader", needs: needsStrace, hurt: func(f *faultRun) {
+		n := f.leader()
+		stop := f.strace(n, "fdatasync:delay_enter=2000000")
+		defer stop()
+		moved := time.Now()
+		f.leader(n.ID)
+		f.note = fmt.Sprintf("(leader moved after %.1f s)", time.Since(moved).Seconds())
+		f.load.await(f.load.count() + 100)
+	}, gapMax: 6 * time.Second},
 	{name: "slow-disk-follower", needs: needsStrace, hurt: func(f *faultRun) {
 		stop := f.strace(f.follower(), "fdatasync:delay_enter=400000")
 		f.sleep(6 * time.Second)
@@ -191,10 +205,14 @@ func needsStrace() string {
 	return ""
 }
 
-// strace attaches to a broker and injects what the expression says; stop detaches.
-func (f *faultRun) strace(n *Node, inject string) (stop func()) {
+// strace attaches to a broker and injects what the expression says into calls on these paths, on any if there are none; stop detaches.
+func (f *faultRun) strace(n *Node, inject string, paths ...string) (stop func()) {
 	calls, _, _ := strings.Cut(inject, ":")
-	cmd := exec.Command("strace", "-f", "-qq", "-o", filepath.Join(f.c.opts.Dir, "strace.log"), "-e", "trace="+calls, "-e", "inject="+inject, "-p", fmt.Sprint(n.Pid()))
+	args := []string{"-f", "-qq", "-o", filepath.Join(f.c.opts.Dir, "strace.log"), "-e", "trace=" + calls, "-e", "inject=" + inject, "-p", fmt.Sprint(n.Pid())}
+	for _, path := range paths {
+		args = append(args, "-P", path)
+	}
+	cmd := exec.Command("strace", args...)
 	stderr := new(lockedBuffer)
 	cmd.Stderr = stderr
 	must(f.T, cmd.Start())
@@ -215,8 +233,8 @@ func (f *faultRun) strace(n *Node, inject string) (stop func()) {
 }
 
 // injectUntilExit fails a call of a broker's disk: the broker must end by itself, not with 0, and name the reason.
-func (f *faultRun) injectUntilExit(n *Node, inject string) {
-	stop := f.strace(n, inject)
+func (f *faultRun) injectUntilExit(n *Node, inject string, paths ...string) {
+	stop := f.strace(n, inject, paths...)
 	defer stop()
 	if err := Until(f.ctx, func() (bool, error) { return !n.Running(), nil }); err != nil {
 		f.Fatalf("node %d runs on after its disk failed: %v", n.ID, err)

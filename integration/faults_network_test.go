@@ -1,6 +1,11 @@
 package integration
 
-import "time"
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
 
 var networkCases = []faultCase{
 	{name: "isolate-leader", short: true, links: true, hurt: func(f *faultRun) {
@@ -77,6 +82,50 @@ var networkCases = []faultCase{
 		f.sleep(5 * time.Second)
 		f.healLinks()
 	}, gapMax: 5 * time.Second},
+	{name: "thin-follower-link", links: true, burst: 10, hurt: func(f *faultRun) {
+		for _, l := range f.c.Around(f.follower().ID) {
+			l.Thin(32 << 10) // a fraction of what is written
+		}
+		f.sleep(6 * time.Second)
+		f.healLinks()
+	}, gapMax: 5 * time.Second},
+	{name: "jitter", links: true, hurt: func(f *faultRun) {
+		for _, l := range f.c.links {
+			l.Jitter(80 * time.Millisecond)
+		}
+		f.sleep(6 * time.Second)
+		f.healLinks()
+	}, gapMax: 5 * time.Second},
+	{name: "answers-dropped", clients: true, burst: 20, hurt: answersDropped},
+}
+
+// answersDropped loses half of all answers to clients while leaders are killed, until $LOGRAFT_RECORDS records (6,000 if it is not set)
+// of an idempotent producer are acknowledged: each is there once, at the offset that was told first.
+func answersDropped(f *faultRun) {
+	records, err := strconv.Atoi(os.Getenv("LOGRAFT_RECORDS"))
+	if err != nil {
+		records = 6000
+	}
+	for _, l := range f.c.front {
+		l.Drop(50)
+	}
+	kills := 0
+	for target := 1000; f.load.count() < records; target = f.load.count() + 2000 {
+		f.load.await(min(target, records))
+		n := f.leader()
+		must(f.T, n.Kill())
+		kills++
+		f.start(n)
+	}
+	dropped := 0
+	for _, l := range f.c.front {
+		dropped += l.Dropped()
+		l.Heal()
+	}
+	f.note = fmt.Sprintf("(%d kills, %d connections lost with their answers)", kills, dropped)
+	if kills < 2 || dropped < records/1000 {
+		f.Errorf("too gentle: %s", f.note)
+	}
 }
 
 func (f *faultRun) healLinks() {

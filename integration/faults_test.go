@@ -18,8 +18,11 @@ type faultCase struct {
 	short bool // among the shortest: part of make ci-long
 	// needs says why the case can't run here, "" if it can.
 	needs   func() string
-	links   bool // a proxy on every link between brokers
-	images  bool // each data directory on an ext4 image of its own
+	links   bool     // a proxy on every link between brokers
+	clients bool     // a proxy before every broker's clients
+	serve   []string // added to every broker's command line
+	burst   int      // pairs of records that the load sends every 10 ms; 0: one
+	images  bool     // each data directory on an ext4 image of its own
 	hurt    func(*faultRun)
 	gapMax  time.Duration // longest pause of acknowledgements that is all right; 0: any
 	restart bool          // brokers that ended are started again before the judgement
@@ -27,7 +30,7 @@ type faultCase struct {
 
 // faultCases are all cases; make faults CASE=name runs one.
 func faultCases() []faultCase {
-	return slices.Concat(killCases, networkCases, diskCases, reserveCases, lostCases, hostileCases)
+	return slices.Concat(killCases, networkCases, diskCases, reserveCases, lostCases, hostileCases, readCases, damageCases, fillCases)
 }
 
 // TestFaults runs what $LOGRAFT_FAULTS names (all, short, or one case) and prints a table: what was acknowledged, and what became of it.
@@ -74,6 +77,7 @@ type faultRun struct {
 	*testing.T
 	ctx    context.Context
 	c      *Cluster
+	burst  int
 	load   *faultLoad
 	images *images
 	note   string
@@ -89,8 +93,8 @@ func runFault(t *testing.T, fc *faultCase, row *faultRow) {
 			t.Skip(why)
 		}
 	}
-	f := &faultRun{T: t, ctx: testContext(t)}
-	o := Options{Bin: binaries(t), Dir: t.TempDir(), Nodes: 3, Links: fc.links}
+	f := &faultRun{T: t, ctx: testContext(t), burst: max(1, fc.burst)}
+	o := Options{Bin: binaries(t), Dir: t.TempDir(), Nodes: 3, Links: fc.links, ClientLinks: fc.clients, Serve: fc.serve}
 	if fc.images {
 		f.images = newImages(t, o.Dir)
 		o.DataDir = f.images.make
@@ -199,10 +203,11 @@ type faultLoad struct {
 	stopped chan struct{}
 	fed     chan struct{}
 
-	mu   sync.Mutex
-	sent []Record
-	acks []Ack
-	at   []time.Time // when each acknowledgement that did not fail came
+	mu     sync.Mutex
+	sent   []Record
+	acks   []Ack
+	paused bool        // nothing is fed
+	at     []time.Time // when each acknowledgement that did not fail came; zero where the load was resumed
 }
 
 const loadEvery = 10 * time.Millisecond
@@ -235,17 +240,27 @@ func (l *faultLoad) feed() {
 	defer close(l.fed)
 	tick := time.NewTicker(loadEvery)
 	defer tick.Stop()
-	for n := 0; ; n += 2 {
+	for n := 0; ; {
 		select {
 		case <-l.stopped:
 			return
 		case <-tick.C:
 		}
-		two := []Record{{fmt.Sprint("key-", n%7), fmt.Sprintf("%d %s", n, strings.Repeat("x", n%300))}, {fmt.Sprint("key-", n%5), fmt.Sprint(n + 1)}}
+		var next []Record
+		for ; len(next) < 2*l.f.burst; n += 2 {
+			next = append(next, Record{fmt.Sprint("key-", n%7), fmt.Sprintf("%d %s", n, strings.Repeat("x", n%300))}, Record{fmt.Sprint("key-", n%5), fmt.Sprint(n + 1)})
+		}
 		l.mu.Lock()
-		l.sent = append(l.sent, two...)
+		paused := l.paused
+		if !paused {
+			l.sent = append(l.sent, next...)
+		}
 		l.mu.Unlock()
-		if _, err := l.p.Write([]byte(Lines(two))); err != nil {
+		if paused {
+			n -= len(next)
+			continue
+		}
+		if _, err := l.p.Write([]byte(Lines(next))); err != nil {
 			return
 		}
 	}
@@ -265,6 +280,27 @@ func (l *faultLoad) await(count int) {
 	if err := Until(ctx, func() (bool, error) { return l.count() >= count, nil }); err != nil {
 		l.f.Fatalf("%d records acknowledged, waiting for %d: %v\n%s", l.count(), count, err, l.p.Stderr())
 	}
+}
+
+// pause stops feeding and waits until every record has its outcome.
+func (l *faultLoad) pause() {
+	l.f.Helper()
+	l.mu.Lock()
+	l.paused = true
+	l.mu.Unlock()
+	must(l.f.T, Until(l.f.ctx, func() (bool, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.acks) == len(l.sent), nil
+	}))
+}
+
+// resume ends pause. The time between counts as no pause of the brokers.
+func (l *faultLoad) resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused = false
+	l.at = append(l.at, time.Time{})
 }
 
 // stop ends the load; every record has its outcome then.
@@ -287,7 +323,9 @@ func (l *faultLoad) stop() {
 // longestPause is the longest time between two acknowledgements.
 func (l *faultLoad) longestPause() (longest time.Duration) {
 	for i := 1; i < len(l.at); i++ {
-		longest = max(longest, l.at[i].Sub(l.at[i-1]))
+		if !l.at[i].IsZero() && !l.at[i-1].IsZero() {
+			longest = max(longest, l.at[i].Sub(l.at[i-1]))
+		}
 	}
 	return longest
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -18,6 +19,10 @@ type Link struct {
 	refused bool       // no connection lives
 	closed  bool
 	delay   time.Duration // of every piece of bytes, each way
+	jitter  time.Duration // as much more by chance, at most
+	bytes   int           // per second and direction of a connection; 0: any
+	lossPct int           // percent of the pieces of answers that are lost, and their connection with them
+	dropped int           // connections that ended so
 	conns   map[net.Conn]bool
 	work    sync.WaitGroup
 }
@@ -46,11 +51,29 @@ func (k *Link) Stall() { k.change(func() { k.stalled = true }, false) }
 // Slow delays every piece of bytes.
 func (k *Link) Slow(d time.Duration) { k.change(func() { k.delay = d }, false) }
 
+// Jitter delays every piece of bytes by chance; their order stays.
+func (k *Link) Jitter(d time.Duration) { k.change(func() { k.jitter = d }, false) }
+
+// Thin lets so many bytes per second pass in each direction of a connection.
+func (k *Link) Thin(bytesPerSecond int) { k.change(func() { k.bytes = bytesPerSecond }, false) }
+
+// Drop loses so many percent of the answers, each with its connection: what was asked has reached the broker then.
+func (k *Link) Drop(percent int) { k.change(func() { k.lossPct = percent }, false) }
+
+// Dropped is how many connections have lost an answer.
+func (k *Link) Dropped() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.dropped
+}
+
 // Reset ends every connection; new ones are welcome.
 func (k *Link) Reset() { k.change(func() {}, true) }
 
 // Heal lets everything pass again.
-func (k *Link) Heal() { k.change(func() { k.refused, k.stalled, k.delay = false, false, 0 }, false) }
+func (k *Link) Heal() {
+	k.change(func() { k.refused, k.stalled, k.delay, k.jitter, k.bytes, k.lossPct = false, false, 0, 0, 0, 0 }, false)
+}
 
 // Close ends the proxy and waits for its goroutines.
 func (k *Link) Close() {
@@ -97,8 +120,8 @@ func (k *Link) serve(c net.Conn) {
 	}
 	defer k.drop(d)
 	var both sync.WaitGroup
-	both.Go(func() { k.copy(c, d) })
-	k.copy(d, c)
+	both.Go(func() { k.copy(c, d, true) })
+	k.copy(d, c, false)
 	both.Wait()
 }
 
@@ -119,14 +142,17 @@ func (k *Link) drop(c net.Conn) {
 	delete(k.conns, c)
 }
 
+// greetingPieces of a connection's answers are no answers yet: HTTP/2 settings and their acknowledgement.
+const greetingPieces = 3
+
 // copy carries bytes until an end of them, then ends both connections.
-func (k *Link) copy(to, from net.Conn) {
+func (k *Link) copy(to, from net.Conn, answers bool) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 64<<10)
-	for {
+	for pieces := 0; ; pieces++ {
 		n, err := from.Read(buf)
-		if n > 0 && !k.pass() {
+		if n > 0 && (!k.pass(n) || answers && pieces >= greetingPieces && k.loses()) {
 			return
 		}
 		if _, werr := to.Write(buf[:n]); werr != nil || err != nil {
@@ -135,12 +161,29 @@ func (k *Link) copy(to, from net.Conn) {
 	}
 }
 
-// pass waits as long as the link wants; false says that it has ended.
-func (k *Link) pass() bool {
+// loses says that an answer is lost.
+func (k *Link) loses() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.delay > 0 {
-		d := k.delay
+	if k.lossPct == 0 || rand.IntN(100) >= k.lossPct {
+		return false
+	}
+	k.dropped++
+	return true
+}
+
+// pass waits as long as the link wants before n bytes go on; false says that it has ended.
+func (k *Link) pass(n int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d := k.delay
+	if k.jitter > 0 {
+		d += rand.N(k.jitter)
+	}
+	if k.bytes > 0 {
+		d += time.Duration(n) * time.Second / time.Duration(k.bytes)
+	}
+	if d > 0 {
 		k.mu.Unlock()
 		time.Sleep(d)
 		k.mu.Lock()
