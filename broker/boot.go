@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"lograft/broker/cluster"
 	"lograft/broker/engine"
@@ -26,7 +27,9 @@ type BootOptions struct {
 	CatchUpBytes     int64  // 0: partition.CatchUpBytesDefault
 	FillBytesPerTick int    // 0: partition.FillBytesPerTickDefault
 	MessageBytes     uint64 // of entries to a peer, 0: partition.BytesPerMessageDefault
-	OnView           func() // called by the metadata group's worker when Parts.View has changed; must not block
+	// Each calls do(0) to do(n-1), several at a time where the driver has goroutines; nil: one after the other. It opens the groups.
+	Each   func(n int, do func(i int))
+	OnView func() // called by the metadata group's worker when Parts.View has changed; must not block
 }
 
 // metaSegmentBytes is the segment limit of the metadata group.
@@ -39,6 +42,7 @@ type Parts struct {
 	Replicas   []*partition.Replica // for the workers; the metadata group's first
 	Recovered  []Recovered
 	meta       *metaMachine
+	journal    sync.Mutex // groups are opened several at a time; the journal belongs to one caller
 }
 
 // Recovered says what recovery found in one group. Err is set if the group could not be opened: it is quarantined, never treated as
@@ -125,6 +129,7 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 	full := groups.tailCacheBytes
 	groups.tailCacheBytes = tailCacheOf(full, len(loaded.Groups))
 	var opened, retired []journal.Birth
+	var states []journal.GroupState
 	for i := range loaded.Groups {
 		st := loaded.Groups[i]
 		if st.Retired { // a crash came between its retirement and the removal of its files
@@ -134,25 +139,43 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 			retired = append(retired, st.Birth)
 			continue
 		}
-		if !st.HasBirth {
-			continue
+		if st.HasBirth {
+			states = append(states, st)
 		}
-		r, rec, err := p.open(groups, o, st, loaded, birth)
+	}
+	replicas := make([]*partition.Replica, len(states))
+	p.Recovered = make([]Recovered, len(states))
+	open := func(i int) {
+		st := &states[i]
+		r, rec, err := p.open(groups, o, *st, loaded, birth)
 		rec.Err = err
-		p.Recovered = append(p.Recovered, rec)
-		opened = append(opened, st.Birth)
-		switch {
-		case err == nil && st.Birth.Group == birth.MetadataGroup:
+		replicas[i], p.Recovered[i] = r, rec
+	}
+	if o.Each == nil {
+		o.Each = inOrder
+	}
+	o.Each(len(states), open)
+	for i, r := range replicas {
+		opened = append(opened, states[i].Birth)
+		meta := states[i].Birth.Group == birth.MetadataGroup
+		switch err := p.Recovered[i].Err; {
+		case err == nil && meta:
 			p.Replicas = append([]*partition.Replica{r}, p.Replicas...)
 		case err == nil:
 			p.Replicas = append(p.Replicas, r)
-		case st.Birth.Group == birth.MetadataGroup:
+		case meta:
 			return p, fmt.Errorf("metadata group: %w", err)
 		}
 	}
 	groups.tailCacheBytes = full // the controller bounds by the number that it has then
 	p.Controller = newController(o.Node, o.Dir, groups, birth.MetadataGroup, opened, retired)
 	return p, nil
+}
+
+func inOrder(n int, do func(i int)) {
+	for i := range n {
+		do(i)
+	}
 }
 
 func (p *Parts) open(groups groupOptions, o BootOptions, st journal.GroupState, loaded *journal.Loaded, birth *cluster.Birth) (*partition.Replica, Recovered, error) {

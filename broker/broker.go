@@ -314,7 +314,18 @@ func heartbeatTicks(electionTicks int) int {
 func (n *node) bootOptions() BootOptions {
 	ticks := int(n.opts.ElectionTimeout / n.opts.Heartbeat)
 	return BootOptions{Node: n.opts.NodeID, Dir: cluster.ID(n.data.Identity().DirID), FS: countingFS{vfs.OS(), &n.disk}, DataDir: n.data.Path(), Journal: n.journal, Seed: randomUint64(),
-		ElectionTicks: ticks, HeartbeatTicks: heartbeatTicks(ticks), TailCacheBytes: n.opts.TailCacheBytes, OnView: func() { n.controls.Put(controlEvent{view: true}) }}
+		ElectionTicks: ticks, HeartbeatTicks: heartbeatTicks(ticks), TailCacheBytes: n.opts.TailCacheBytes, Each: onEveryCore,
+		OnView: func() { n.controls.Put(controlEvent{view: true}) }}
+}
+
+// onEveryCore is BootOptions.Each: opening a log is half computing, half waiting for the disk.
+func onEveryCore(n int, do func(i int)) {
+	g := new(errgroup.Group)
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for i := range n {
+		g.Go(func() error { do(i); return nil })
+	}
+	_ = g.Wait() // do returns no error
 }
 
 var _ transport.Handler = (*node)(nil)

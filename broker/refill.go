@@ -49,11 +49,13 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 		}
 	}
 	st.HardState.Commit, st.Mark, st.Snapshot = 0, journal.Mark{}, journal.SnapshotMark{}
+	p.journal.Lock()
 	j.PutSnapshotMark(st.Birth.Group, st.Snapshot)
 	j.PutHardState(st.Birth.Group, st.HardState)
 	task := j.BeginSync(journal.Hard)
 	err = task.Do()
 	j.EndSync(task, err)
+	p.journal.Unlock()
 	if err == nil {
 		err = segment.SetAside(o.fs, dir)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	headerChunkBytes = 4096
+	headerChunkBytes = 128
 	// sectorBytes is how much a disk loses at least where it can't read.
 	sectorBytes = 4096
 	// largePayloadBytes is the payload from which on a scan of headers reads each one alone.
