@@ -30,7 +30,7 @@ type faultCase struct {
 
 // faultCases are all cases; make faults CASE=name runs one.
 func faultCases() []faultCase {
-	return slices.Concat(killCases, networkCases, diskCases, reserveCases, lostCases, hostileCases, readCases, damageCases, fillCases)
+	return slices.Concat(killCases, networkCases, diskCases, reserveCases, lostCases, []faultCase{recoverCase}, hostileCases, readCases, damageCases, fillCases)
 }
 
 // TestFaults runs what $LOGRAFT_FAULTS names (all, short, or one case) and prints a table: what was acknowledged, and what became of it.

@@ -13,7 +13,7 @@ func (r *Replica) IdleTicks() int {
 	case r.role != raft.StateFollower || r.leader == 0,
 		r.reads.waiting() > 0 || len(r.results) > 0,
 		r.fill.phase != fillNone || len(r.damage.ranges) > 0 || s.on,
-		r.trim.index > r.trim.stable || r.trim.dropTo >= r.log.FirstIndex():
+		r.refill.on || r.trim.index > r.trim.stable || r.trim.dropTo >= r.log.FirstIndex():
 		return 0
 	case s.due == 0:
 		return min(r.node.IdleTicks(), max(0, scrubFirstTicks-1-s.ticks))

@@ -119,6 +119,7 @@ func (r *Replica) softState(env *Env, s *raft.SoftState) {
 	}
 	r.role, r.leader = s.RaftState, s.LeaderID
 	r.leaderKnown(env)
+	r.greetLeader(env)
 }
 
 func (r *Replica) announce(env *Env) {

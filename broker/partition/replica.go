@@ -109,6 +109,7 @@ type Replica struct {
 	full      int // ticks for which this leader's disk has been at its reserve while a majority has room
 	damage    damage
 	fill      fill
+	greeted   bool // the first leader after the start knows that no fill is under way
 	scrub     scrub
 	refill    refill
 	lost      lostFiles
@@ -436,6 +437,8 @@ func (r *Replica) Do(env *Env, q *Request) {
 			r.startScrub()
 		}
 		env.reply(Reply{From: q.From, Token: q.Token, LeaderEpoch: int32(r.hard.Term), Describe: r.describe(), Scrub: r.scrubState()})
+	case OpRecover:
+		r.recover(env, q)
 	case OpDescribe:
 		env.reply(Reply{From: q.From, Token: q.Token, LeaderEpoch: int32(r.hard.Term), Describe: r.describe()})
 	default:

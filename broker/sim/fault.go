@@ -45,6 +45,8 @@ func AllFaults() []Fault {
 		{"clock step", 3, func(w *World) bool { return w.some().stepClock() }},
 		{"clock speed", 2, func(w *World) bool { return w.some().bendClock() }},
 		{"slow disk", 3, func(w *World) bool { return w.some().slowDisk() }},
+		{"disk at its reserve", 3, func(w *World) bool { return w.crowd(1) }},
+		{"disks of a majority at their reserve", 2, func(w *World) bool { return w.crowd(len(w.nodes)/2 + 1) }},
 		{"disk full", 3, func(w *World) bool { return w.some().fillDisk() }},
 		{"disk error armed", 5, func(w *World) bool { return w.some().armDisk() }},
 		{"bit flip in a sealed segment", 10, (*World).flipSealed},
@@ -328,6 +330,19 @@ func (n *Node) fillDisk() bool {
 		n.disk.setFull(false)
 		n.boot()
 	})
+	return true
+}
+
+// crowd leaves so many brokers less room than their reserve for a while. None of them may end for that.
+func (w *World) crowd(count int) bool {
+	for _, n := range w.shuffled()[:count] {
+		n.disk.setRoom(w.opts.DiskReserve * w.between(70, 95) / 100)
+		w.Log("node %d: disk at its reserve", n.id)
+		w.After(w.between(500e6, 5e9), func() {
+			w.Log("node %d: disk has room", n.id)
+			n.disk.setFull(false)
+		})
+	}
 	return true
 }
 
