@@ -11,7 +11,7 @@ import (
 // Bounds of what a replica gives to those that are filled from it.
 const (
 	CatchUpBytesDefault = 64 << 20 // a peer that lacks more sealed bytes is sent files instead of entries
-	sourceIdleNs        = int64(600e9)
+	sourceIdleNs        = int64(60e9) // many times as long as a receiver that waits for its turn keeps silent
 	sourcesMax          = 4
 	pullServingMax      = 4 // reads for peers at a time; what is asked beyond is not answered
 )
@@ -186,7 +186,13 @@ func (r *Replica) servePull(env *Env, m *raft.Message) {
 	if r.role == raft.StateLeader {
 		r.node.ReportSnapshot(m.From, raft.SnapshotProgress)
 	}
-	if ask.bytes == 0 || r.st.sources.serving >= pullServingMax {
+	if ask.bytes == 0 { // it is still wanted, by one that waits for its turn; which one is not said
+		for _, m := range r.st.sources.all {
+			m.used = env.Now
+		}
+		return
+	}
+	if r.st.sources.serving >= pullServingMax {
 		return
 	}
 	to := m.From
