@@ -10,7 +10,7 @@ import (
 
 // Bounds of what a replica gives to those that are filled from it.
 const (
-	CatchUpBytesDefault = 64 << 20 // a peer that lacks more sealed bytes is sent files instead of entries
+	CatchUpBytesDefault = 64 << 20    // a peer that lacks more sealed bytes is sent files instead of entries
 	sourceIdleNs        = int64(60e9) // many times as long as a receiver that waits for its turn keeps silent
 	sourcesMax          = 4
 	pullServingMax      = 4 // reads for peers at a time; what is asked beyond is not answered
