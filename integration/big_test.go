@@ -216,7 +216,9 @@ func TestBigTrim(t *testing.T) {
 		<-watched
 		c.Close()
 		for _, n := range c.Nodes() {
-			checkLog(t, n)
+			if n.proc != nil {
+				checkLog(t, n)
+			}
 		}
 	})
 	go func() { r.watchMemory(watching); close(watched) }()
@@ -228,6 +230,13 @@ func TestBigTrim(t *testing.T) {
 	records := gib << 30 / bigRecordBytes
 	run(t, ctx, c, "", "broker", "bench", "produce", "--topic", bigTopic, "--data", "random", "-z", "none", "--record-size", fmt.Sprint(bigRecordBytes), "--records", fmt.Sprint(records), "--json")
 	r.said(fmt.Sprintf("%d GiB produced", gib), began)
+
+	// A follower that could not keep up is filled at its own pace; until then the other one must not be stopped.
+	began = time.Now()
+	for _, n := range c.Nodes()[:3] {
+		r.caughtUp(n.ID)
+	}
+	r.said("all replicas caught up with that", began)
 
 	r.writer, err = startBigWriter(ctx, c)
 	must(t, err)
