@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -87,13 +88,30 @@ type faultRun struct {
 
 const faultTopic = "t"
 
+// faultContext is testContext with time for what $LOGRAFT_KILLS and $LOGRAFT_RECORDS ask for.
+func faultContext(t *testing.T) context.Context {
+	t.Helper()
+	limit := testMax + time.Duration(fromEnv("LOGRAFT_KILLS", 0))*8*time.Second + time.Duration(fromEnv("LOGRAFT_RECORDS", 0))*20*time.Millisecond
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("the case took longer than %v", limit))
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// fromEnv is a number that make passes on, or what it is without one.
+func fromEnv(name string, absent int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return absent
+}
+
 func runFault(t *testing.T, fc *faultCase, row *faultRow) {
 	if fc.needs != nil {
 		if why := fc.needs(); why != "" {
 			t.Skip(why)
 		}
 	}
-	f := &faultRun{T: t, ctx: testContext(t), burst: max(1, fc.burst)}
+	f := &faultRun{T: t, ctx: faultContext(t), burst: max(1, fc.burst)}
 	o := Options{Bin: binaries(t), Dir: t.TempDir(), Nodes: 3, Links: fc.links, ClientLinks: fc.clients, Serve: fc.serve}
 	if fc.images {
 		f.images = newImages(t, o.Dir)
