@@ -54,6 +54,9 @@ func (l *consume) open() {
 
 // look opens a new consumer when the old one has given up.
 func (l *consume) look() {
+	if l.r.quit {
+		return
+	}
 	if l.c.Err != nil {
 		var lost *core.Error
 		if errors.As(l.c.Err, &lost) && lost.Reason == core.ReasonOutOfRange && l.next < lost.LogStart {
@@ -62,6 +65,7 @@ func (l *consume) look() {
 			}
 			l.next = lost.LogStart
 		}
+		l.c.Quit()
 		l.open()
 	}
 	l.r.After(l.r.between(500e6, 2e9), l.look)
@@ -74,6 +78,9 @@ func (l *consume) take(got Read) {
 	l.next = got.Offset + 1
 	l.r.History.Saw(l.replica, got.Partition, got.Offset, got.Value)
 }
+
+// Quit ends the program.
+func (l *consume) Quit() { l.c.Quit() }
 
 // Stop implements Load: it still has to read to the end.
 func (l *consume) Stop() {}

@@ -66,6 +66,9 @@ func (l *retention) append() {
 // watch looks at the clocks, and asks a broker where the partition begins.
 func (l *retention) watch() {
 	r := l.r
+	if r.quit {
+		return
+	}
 	right := 0
 	for _, m := range l.part.Replicas {
 		if n := r.Node(m.NodeID); abs(n.wall()-simEpoch-r.now/1e6) <= clockWrongMs {

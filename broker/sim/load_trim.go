@@ -71,6 +71,9 @@ func (l *trims) more() {
 // look asks a random replica where a partition begins, as it knows by itself.
 func (l *trims) look() {
 	r := l.r
+	if r.quit {
+		return
+	}
 	part := r.part()
 	n := r.replica(part)
 	q := partition.Request{Op: partition.OpListOffset, Group: part.Group, Which: partition.EarliestOffset, Consistency: partition.Committed, Deadline: r.now + 1e9}

@@ -21,7 +21,8 @@ type Node struct {
 	dir cluster.ID
 	fs  *vfs.Mem
 	// disk is how the broker sees fs: with delays, errors and power cuts.
-	disk *disk
+	disk    *disk
+	handles handles // of this start
 
 	up          bool
 	incarnation int
@@ -66,7 +67,7 @@ func (w *World) Start() error {
 	for i := range members {
 		n := &Node{w: w, id: members[i].NodeID, dir: members[i].DirID, fs: vfs.NewMem(), nextSession: 1,
 			clock: clock{offset: w.between(-w.opts.ClockOffsetMaxMs, w.opts.ClockOffsetMaxMs), rate: 100, ticks: 100}}
-		n.disk = &disk{n: n}
+		n.disk, n.handles = &disk{n: n}, handles{}
 		w.nodes = append(w.nodes, n)
 		if err := n.born(birth); err != nil {
 			return err
@@ -119,6 +120,7 @@ func (n *Node) Boot() error {
 		return nil
 	}
 	n.disk.restart()
+	n.handles = handles{}
 	j, loaded, err := n.openJournal()
 	if err != nil {
 		return err

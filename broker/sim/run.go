@@ -24,6 +24,7 @@ type Run struct {
 	starts  map[int32]int64 // and where it begins
 	acks    map[int32][]int64
 	unread  map[rotten]bool // turned bits that nothing read
+	quit    bool            // every client has gone
 }
 
 // Result is what is left of a run.
@@ -77,7 +78,7 @@ func (r *Run) live(loads func(*Run) []Load) error {
 	for _, l := range r.loads {
 		l.Start(r)
 	}
-	for _, phase := range []func() error{r.suffer, r.healMajority, r.healAll, r.patrol, r.settle, r.judge} {
+	for _, phase := range []func() error{r.suffer, r.healMajority, r.healAll, r.patrol, r.settle, r.judge, r.farewell} {
 		if err := phase(); err != nil {
 			return err
 		}
