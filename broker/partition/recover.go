@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"lograft/raft"
 	"lograft/segment"
 )
 
@@ -26,7 +27,7 @@ type Recovery struct {
 // same. What is dropped are whole sealed segments, which are the same bytes everywhere, so the replicas agree on where the log begins; the
 // leader that can then be elected trims to there, so that one that was away follows.
 //
-// A replica that knows a leader refuses: then repair, refill and trim work without any loss of safety.
+// A replica that hears a leader refuses: then repair, refill and trim work without any loss of safety.
 func (r *Replica) recover(env *Env, q *Request) {
 	out, dropTo := r.recovery()
 	answer := func() {
@@ -59,7 +60,7 @@ func (r *Replica) recover(env *Env, q *Request) {
 func (r *Replica) recovery() (out Recovery, dropTo uint64) {
 	out = Recovery{ReplicaID: r.opts.ReplicaID, Refilling: r.refill.on, LastIndex: r.log.LastIndex(), From: r.logStart, To: r.logStart}
 	switch {
-	case r.leader != 0:
+	case r.led():
 		out.Problem = fmt.Sprintf("node %d leads the partition: nothing needs to be given up; damage is repaired, and broker topic trim gives up records that no copy holds", r.nodeOf(r.leader))
 		return out, 0
 	case r.refill.ending, r.fill.phase != fillNone:
@@ -76,6 +77,12 @@ func (r *Replica) recovery() (out Recovery, dropTo uint64) {
 		dropTo, out.To = max(dropTo, end.Last), max(out.To, end.NextOffset)
 	}
 	return out, dropTo
+}
+
+// led reports whether there is a leader: this replica, or one that spoke within two election timeouts. Who stands for no election never
+// forgets the last one.
+func (r *Replica) led() bool {
+	return r.role == raft.StateLeader || r.leader != 0 && r.heard <= 2*r.opts.ElectionTicks
 }
 
 // damageEnd is the sealed segment with which damage f ends, or that follows it where the file is gone; zero if there is none.

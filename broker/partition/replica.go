@@ -113,6 +113,7 @@ type Replica struct {
 	scrub     scrub
 	refill    refill
 	lost      lostFiles
+	heard     int                   // ticks since the leader spoke
 	results   map[[16]byte][]waiter // state machine groups: who waits for which command
 	asks      asking
 
@@ -292,6 +293,7 @@ func (r *Replica) Tick(env *Env) bool {
 		return false
 	}
 	ready := r.node.Tick()
+	r.heard++
 	if r.opts.FirstLeader && r.leader == 0 && r.log.LastIndex() < r.log.FirstIndex() {
 		ready = r.node.Campaign() == nil || ready // an error says that it can't be elected: others stand later
 	}
@@ -354,6 +356,9 @@ func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
 	case raft.MsgPropose:
 		r.proposeForwarded(env, m)
 		return
+	}
+	if m.From == r.leader && m.Term == r.hard.Term {
+		r.heard = 0
 	}
 	if m.Type == raft.MsgAppend {
 		for i := range m.Entries {

@@ -115,7 +115,7 @@ func agreeOnSealed(t *testing.T, w *World, seed uint64, part *cluster.Partition)
 // bytes and nothing acknowledged is missing.
 func TestSimRefill(t *testing.T) {
 	losts, wholes := 0, 0
-	all := seeds(t)
+	all := oneSeed(t)
 	for _, seed := range all {
 		t.Logf("seed %d", seed)
 		o := fillOptions(seed)
