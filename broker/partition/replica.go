@@ -167,6 +167,7 @@ func New(opts Options) (*Replica, error) {
 	if err := r.restore(); err != nil {
 		return nil, err
 	}
+	r.members.confirmed = sameConf(r.conf, opts.Birth)
 	r.hard.Commit = max(r.hard.Commit, r.applied)
 	r.openedAt = r.hard.Commit
 	r.st = &store{log: r.log, hard: r.hard, conf: r.conf, catchUpBytes: opts.CatchUpBytes}

@@ -124,11 +124,12 @@ func (r *Replica) makeSource(env *Env) {
 	})
 }
 
-// newSource is the snapshot of a finished manifest. A state machine's is its state alone: no segment is needed to serve from it.
+// newSource is the snapshot of a finished manifest. A state machine's is its state alone: no segment is needed, or kept, to serve from it.
 func (r *Replica) newSource(env *Env, t *segment.ManifestTask) (*source, error) {
 	m := t.Manifest
 	if r.opts.Machine != nil {
 		m.Start, m.Segments = m.Last, nil
+		r.log.Unpin(t.Pin)
 	}
 	c, err := decodeCheckpoint(m.Checkpoint)
 	if err != nil {

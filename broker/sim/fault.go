@@ -49,6 +49,7 @@ func AllFaults() []Fault {
 		{"disks of a majority at their reserve", 2, func(w *World) bool { return w.crowd(len(w.nodes)/2 + 1) }},
 		{"disk full", 3, func(w *World) bool { return w.some().fillDisk() }},
 		{"disk error armed", 5, func(w *World) bool { return w.some().armDisk() }},
+		{"directory lost", 4, func(w *World) bool { return w.doomed().loseDirectory() }},
 		{"bit flip in a sealed segment", 10, (*World).flipSealed},
 		{"leadership moved", 5, func(w *World) bool { return w.moveLeader() }},
 		{"restart", 4, func(w *World) bool { return w.restartAll() }},
@@ -357,7 +358,10 @@ func (n *Node) armDisk() bool {
 // flipSealed turns one bit of a sealed segment of a group, always on the same broker of a run: a minority. What the broker has in
 // memory stays right; reading the file again finds it.
 func (w *World) flipSealed() bool {
-	n := w.nodes[w.opts.Seed%uint64(len(w.nodes))]
+	n := w.doomed()
+	if !n.seat.joined || n.seat.lost > 0 && !w.whole(n) {
+		return false // what else it held is lost already
+	}
 	groups, err := n.fs.List(dataDir + "/groups")
 	if err != nil || len(groups) == 0 {
 		return false
@@ -390,6 +394,9 @@ func (w *World) flipSealed() bool {
 	w.Log("node %d: bit of byte %d in %s turned", n.id, off, name)
 	return true
 }
+
+// doomed is the one broker of a run whose files rot or are lost: a minority.
+func (w *World) doomed() *Node { return w.nodes[w.opts.Seed%uint64(len(w.nodes))] }
 
 // rotten is a bit that was turned.
 type rotten struct {

@@ -3,8 +3,10 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	pb "lograft/api/lograft/v1"
+	"lograft/broker/cluster"
 	"lograft/client/core"
 )
 
@@ -47,6 +49,9 @@ func (l *consume) Start(r *Run) {
 }
 
 func (l *consume) open() {
+	if p := l.r.current(l.part); l.replica != 0 && !slices.ContainsFunc(p.Replicas, func(m cluster.Replica) bool { return m.NodeID == l.replica }) {
+		l.replica = l.r.replica(p).id // it moved away
+	}
 	l.c = l.r.newConsumer(core.ConsumerOptions{Replica: l.replica, Consistency: l.mode, FetchBytes: 4096, BufferBytes: 16 << 10, WaitNs: 2e9, TimeoutNs: 20e9},
 		core.Subscription{Topic: l.r.Topic.Name, Partitions: []int32{l.part}, Start: core.Position{Offset: l.next}})
 	l.c.took = l.take
