@@ -14,7 +14,7 @@ FILE ?=
 RAFT_SEEDS ?= 2000
 SIM_SEEDS ?= 300
 CRASH_RUNS ?= 2000
-FUZZ_TIME ?= 6s
+FUZZ_TIME ?= 5s
 # ci-long runs one of so many mutants, beginning at a random one; make mutants runs all.
 MUTANTS_EVERY ?= 5
 LONG_TIMEOUT ?= 30m
@@ -79,7 +79,7 @@ mutants-broker: ## the part of mutants that needs whole brokers
 faults: ## real brokers under every fault, a table at the end; CASE=name for one, KILLS=n for more leader kills, RECORDS=n for answers-dropped
 	LOGRAFT_FAULTS=$(or $(CASE),all) LOGRAFT_KILLS=$(KILLS) LOGRAFT_RECORDS=$(RECORDS) go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$' -count 1 -v -timeout $(LONG_TIMEOUT)
 
-faults-short: ## the ten shortest cases of faults
+faults-short: ## the shortest cases of faults
 	LOGRAFT_FAULTS=short go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$' -count 1 -v -timeout $(LONG_TIMEOUT)
 
 integration-race: ## real brokers, built with the race detector, under kills and pauses

@@ -23,6 +23,7 @@ type faultCase struct {
 	clients bool     // a proxy before every broker's clients
 	serve   []string // added to every broker's command line
 	burst   int      // pairs of records that the load sends every 10 ms; 0: one
+	secure  bool     // TLS and authentication on every listener
 	images  bool     // each data directory on an ext4 image of its own
 	hurt    func(*faultRun)
 	gapMax  time.Duration // longest pause of acknowledgements that is all right; 0: any
@@ -31,7 +32,7 @@ type faultCase struct {
 
 // faultCases are all cases; make faults CASE=name runs one.
 func faultCases() []faultCase {
-	return slices.Concat(killCases, networkCases, diskCases, reserveCases, lostCases, []faultCase{recoverCase}, hostileCases, readCases, damageCases, fillCases)
+	return slices.Concat(killCases, networkCases, diskCases, reserveCases, lostCases, []faultCase{recoverCase}, hostileCases, siegeCases, readCases, damageCases, fillCases)
 }
 
 // TestFaults runs what $LOGRAFT_FAULTS names (all, short, or one case) and prints a table: what was acknowledged, and what became of it.
@@ -113,6 +114,9 @@ func runFault(t *testing.T, fc *faultCase, row *faultRow) {
 	}
 	f := &faultRun{T: t, ctx: faultContext(t), burst: max(1, fc.burst)}
 	o := Options{Bin: binaries(t), Dir: t.TempDir(), Nodes: 3, Links: fc.links, ClientLinks: fc.clients, Serve: fc.serve}
+	if fc.secure {
+		o.Secure = &Secure{Clients: []string{"good", "mallory"}, Serve: []string{"--limits-bytes-in-flight", fmt.Sprint(siegeBytes)}}
+	}
 	if fc.images {
 		f.images = newImages(t, o.Dir)
 		o.DataDir = f.images.make
