@@ -233,7 +233,8 @@ func lagOf(g *client.Group) groupLag {
 type groupHealth struct {
 	topic    string
 	number   int32
-	nodes    []uint64 // where its replicas belong
+	nodes    []uint64 // where the replicas that vote belong
+	ids      []uint64 // of these replicas; empty: not known
 	leader   *client.ReplicaState
 	replicas []client.ReplicaState
 }
@@ -268,15 +269,15 @@ func groupKey(topic string, n int32) string { return fmt.Sprintf("%s/%d", topic,
 
 func groupsOf(d *client.Cluster) (groups map[string]*groupHealth, order []string) {
 	groups = map[string]*groupHealth{}
-	add := func(topic string, n int32, nodes []uint64) {
+	add := func(topic string, n int32, nodes, ids []uint64) {
 		key := groupKey(topic, n)
-		groups[key] = &groupHealth{topic: topic, number: n, nodes: nodes}
+		groups[key] = &groupHealth{topic: topic, number: n, nodes: nodes, ids: ids}
 		order = append(order, key)
 	}
-	add("", 0, d.MetadataNodes)
+	add("", 0, d.MetadataNodes, d.MetadataIDs)
 	for _, t := range d.Topics {
 		for _, p := range t.Partitions {
-			add(t.Name, p.Number, p.Replicas)
+			add(t.Name, p.Number, p.Replicas, p.ReplicaIDs)
 		}
 	}
 	return groups, order
@@ -345,6 +346,11 @@ func (h *health) group(g *groupHealth, missed map[uint64]int) {
 		}
 		if !slices.Contains(g.nodes, s.Node) {
 			continue // on its way, or about to leave: it has no vote
+		}
+		if len(g.ids) > 0 && !slices.Contains(g.ids, s.ReplicaID) {
+			h.Problems = append(h.Problems, problem{s.Topic, s.Partition, s.Node, "its replica was lost with its directory: the new one is being filled and has no vote yet"})
+			h.nodeOf(s.Node).Behind++
+			continue
 		}
 		switch l := g.leader; {
 		case s.Problem != "":

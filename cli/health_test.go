@@ -55,6 +55,15 @@ func TestHealthJudgement(t *testing.T) {
 			d.Topics[0].Partitions[0].Replicas = []uint64{2}
 			x[0].states, x[2].states = x[0].states[:1], x[2].states[:1]
 		}, "", false, "without broker 2, 1 groups"},
+		{"a lost directory is replaced", func(d *client.Cluster, x []answerOf) {
+			d.Topics[0].Partitions[0].ReplicaIDs = []uint64{11, 12, 13}
+			x[2].states[1].ReplicaID = 21
+			x[1].states[1].Match[21] = 4900
+		}, "t/0 node 3 its replica was lost with its directory", false, "without broker 1, 1 groups"},
+		{"a replica is on its way to another broker", func(d *client.Cluster, x []answerOf) {
+			d.Topics[0].Partitions[0].Replicas, d.Topics[0].Partitions[0].ReplicaIDs = []uint64{1, 2}, []uint64{11, 12}
+			x[1].states[1].Match[13] = 0
+		}, "", false, "without broker 1, 1 groups"},
 		{"the disk is full", func(_ *client.Cluster, x []answerOf) { x[0].http["lograft_disk_free_bytes"] = 4 }, "node 1 4.0 % of the disk is free", true, ""},
 		{"the disk fails", func(_ *client.Cluster, x []answerOf) { x[0].http["lograft_disk_errors_total"] = 2 }, "node 1 2 writes or syncs failed", true, ""},
 		{"the disk hangs", func(_ *client.Cluster, x []answerOf) { x[0].http["lograft_sync_under_way_seconds"] = 2.5 }, "node 1 a sync has been under way for 2.5 s", true, ""},

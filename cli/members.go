@@ -221,11 +221,24 @@ func (a *app) clusterRebalance() *cobra.Command {
 	return c
 }
 
+// movesLeft is how many replicas are on the move, or still too many on their broker.
 func movesLeft(m *client.Members) int {
-	if n := len(m.Moving); n > 0 || !m.Rebalancing {
-		return n
+	brokers, replicas := 0, 0
+	for _, b := range m.Brokers {
+		if b.Registered && !b.Leaving {
+			brokers, replicas = brokers+1, replicas+b.Replicas
+		}
 	}
-	return 1
+	left := len(m.Moving)
+	if !m.Rebalancing || brokers == 0 {
+		return left
+	}
+	for _, b := range m.Brokers {
+		if b.Registered && !b.Leaving {
+			left += max(b.Replicas-(replicas+brokers-1)/brokers, 0)
+		}
+	}
+	return max(left, 1)
 }
 
 // leadAsPreferred hands leadership to the preferred leaders, one partition after the other.

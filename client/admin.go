@@ -47,6 +47,7 @@ type Partition struct {
 	Leader      uint64   // node; 0: none known to the broker that answered
 	LeaderEpoch int32    // Raft term
 	Replicas    []uint64 // nodes of those that vote, the preferred leader first
+	ReplicaIDs  []uint64 // by the same index: a replica that comes in the place of another one on the same node has another id
 	Wanted      []uint64 // while the partition is on the move: nodes of those that shall vote
 }
 
@@ -63,7 +64,8 @@ type Cluster struct {
 	Brokers        []Broker // by node
 	Topics         []Topic  // by name
 	MetadataLeader uint64   // node; 0: none known
-	MetadataNodes  []uint64
+	MetadataNodes  []uint64 // that vote in the metadata group
+	MetadataIDs    []uint64 // ids of their replicas, by the same index
 	AnsweredBy     uint64
 }
 
@@ -100,7 +102,7 @@ func fromTopic(t *pb.Topic) Topic {
 	for _, p := range t.GetPartitions() {
 		q := Partition{Number: p.GetNumber(), Leader: p.GetLeaderNode(), LeaderEpoch: p.GetLeaderEpoch()}
 		for _, r := range p.GetReplicas() {
-			q.Replicas = append(q.Replicas, r.GetNode())
+			q.Replicas, q.ReplicaIDs = append(q.Replicas, r.GetNode()), append(q.ReplicaIDs, r.GetId())
 		}
 		for _, r := range p.GetWanted() {
 			q.Wanted = append(q.Wanted, r.GetNode())
@@ -189,15 +191,19 @@ func (c *Client) DescribeCluster(ctx context.Context) (Cluster, error) {
 		d.Topics = append(d.Topics, fromTopic(t))
 	}
 	for _, r := range out.GetMetadataReplicas() {
-		d.MetadataNodes = append(d.MetadataNodes, r.GetNode())
+		d.MetadataNodes, d.MetadataIDs = append(d.MetadataNodes, r.GetNode()), append(d.MetadataIDs, r.GetId())
 	}
 	return d, nil
 }
 
 func (c *Client) metadata(ctx context.Context, in *pb.GetMetadataRequest) (*pb.GetMetadataResponse, *Error) {
-	return call(ctx, c, func(ctx context.Context, conn *grpc.ClientConn) (*pb.GetMetadataResponse, error) {
+	out, err := call(ctx, c, func(ctx context.Context, conn *grpc.ClientConn) (*pb.GetMetadataResponse, error) {
 		return pb.NewClusterServiceClient(conn).GetMetadata(ctx, in)
 	})
+	if err == nil {
+		c.learn(out.GetBrokers())
+	}
+	return out, err
 }
 
 // DescribeReplicas asks one broker what it knows of the replicas it holds; topic empty: all, the metadata group's too.

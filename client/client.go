@@ -18,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +32,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"lograft/api/codec"
+	pb "lograft/api/lograft/v1"
 	"lograft/client/core"
 	"lograft/record"
 )
@@ -61,7 +63,8 @@ type Client struct {
 
 	mu     sync.Mutex
 	conns  map[string]*grpc.ClientConn
-	good   string // address that answered last
+	good   string   // address that answered last
+	known  []string // client addresses of the brokers that the newest metadata named, as further ones to ask
 	closed bool
 }
 
@@ -172,12 +175,28 @@ func (c *Client) candidates() []string {
 	if c.good != "" {
 		list = append(list, c.good)
 	}
-	for _, b := range c.opts.Brokers {
-		if b != c.good {
+	for _, b := range slices.Concat(c.opts.Brokers, c.known) {
+		if !slices.Contains(list, b) {
 			list = append(list, b)
 		}
 	}
 	return list
+}
+
+// knownMax bounds the addresses that are remembered beside those that the client was given.
+const knownMax = 256
+
+// learn remembers where the brokers are: those that the client was given may all be replaced while it runs.
+func (c *Client) learn(brokers []*pb.Broker) {
+	var list []string
+	for _, b := range brokers[:min(len(brokers), knownMax)] {
+		if a := b.GetClientAddress(); a != "" {
+			list = append(list, a)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = list
 }
 
 // tryTimeout bounds one broker's answer in a call: then the next one is asked.

@@ -177,8 +177,8 @@ func (f *faultRun) refused(n *Node, words ...string) {
 	if err := Until(f.ctx, func() (bool, error) { return said() > before, nil }); err != nil {
 		f.Fatalf("nobody refuses node %d with one of %q: %v", n.ID, words, err)
 	}
-	if n.Running() && n.Ready(f.ctx) == nil {
-		f.Errorf("node %d is ready although it is refused", n.ID)
+	if err := Until(f.ctx, func() (bool, error) { return !n.Running() || n.Ready(f.ctx) != nil, nil }); err != nil {
+		f.Errorf("node %d is ready although it is refused: %v", n.ID, err)
 	}
 	if n.Running() {
 		must(f.T, n.Kill())

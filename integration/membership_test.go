@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// memberRun is a cluster under load whose members change: first brokers that it is born with, of all.
-func memberRun(t *testing.T, first, all int) *faultRun {
+// memberRun is a cluster under load whose members change: first brokers that it is born with, of all; a topic of so many replicas.
+func memberRun(t *testing.T, first, all, replicas int) *faultRun {
 	t.Helper()
 	f := &faultRun{T: t, ctx: testContext(t)}
 	c, err := New(Options{Bin: binaries(t), Dir: t.TempDir(), Nodes: all, First: first})
@@ -28,7 +28,7 @@ func memberRun(t *testing.T, first, all int) *faultRun {
 	})
 	must(t, c.Start())
 	waitReady(t, f.ctx, c)
-	f.run("broker", "topic", "create", faultTopic, "--partitions", "2", "--replication-factor", "3", "-c", "segment.bytes=32768")
+	f.run("broker", "topic", "create", faultTopic, "--partitions", "2", "--replication-factor", fmt.Sprint(replicas), "-c", "segment.bytes=32768")
 	f.load = startLoad(f)
 	f.load.await(100)
 	return f
@@ -55,8 +55,11 @@ func (f *faultRun) verdict() {
 	f.Logf("%d records acknowledged, longest pause %v", row.acked, row.pause.Round(time.Millisecond))
 }
 
-// healthy waits until broker cluster health has nothing to complain of and nothing is on the move.
-func (f *faultRun) healthy() {
+// healthy waits until broker cluster health has nothing to complain of and nothing is on the move; arrived waits for the latter alone.
+func (f *faultRun) healthy() { f.Helper(); f.awaitHealth(true) }
+func (f *faultRun) arrived() { f.Helper(); f.awaitHealth(false) }
+
+func (f *faultRun) awaitHealth(healthy bool) {
 	f.Helper()
 	var last string
 	err := Until(f.ctx, func() (bool, error) {
@@ -65,14 +68,17 @@ func (f *faultRun) healthy() {
 			return false, err
 		}
 		last = r.Stdout
-		var h struct {
+		h := struct {
 			Healthy bool `json:"healthy"`
-			Moving  int  `json:"partitions_moving"`
+			Moving  *int `json:"partitions_moving"`
+		}{}
+		if json.Unmarshal([]byte(r.Stdout), &h) != nil || h.Moving == nil || *h.Moving > 0 {
+			return false, nil
 		}
-		return r.Code == 0 && json.Unmarshal([]byte(r.Stdout), &h) == nil && h.Healthy && h.Moving == 0, nil
+		return h.Healthy && r.Code == 0 || !healthy, nil
 	})
 	if err != nil {
-		f.Fatalf("not healthy: %v\n%s", err, last)
+		f.Fatalf("not there yet: %v\n%s", err, last)
 	}
 }
 
@@ -80,7 +86,7 @@ func (f *faultRun) healthy() {
 // of the old ones, and they are filled. Nothing acknowledged is lost, on no copy; the directory that was lost is refused if it turns up.
 // A producer notices nothing but a short pause.
 func TestWipedBrokerComesBack(t *testing.T) {
-	f := memberRun(t, 3, 3)
+	f := memberRun(t, 3, 3, 3)
 	n := f.leader() // the worst one to lose
 	must(t, n.Kill())
 	f.load.await(f.load.count() + 100)
@@ -97,7 +103,7 @@ func TestWipedBrokerComesBack(t *testing.T) {
 
 // A directory registered twice at once, or while the registered one is connected, is refused: two brokers that say they are the same node.
 func TestRegisterWhileConnected(t *testing.T) {
-	f := memberRun(t, 3, 3)
+	f := memberRun(t, 3, 3, 3)
 	n := f.follower()
 	twin := *n
 	ports, err := FreePorts(3)
@@ -121,7 +127,7 @@ func TestRegisterWhileConnected(t *testing.T) {
 // A fourth broker is added, replicas are evened out, then a first one is decommissioned and removed, and a dead one likewise, all under
 // load. The removed one is refused; a client that knows the others notices nothing.
 func TestAddDecommissionRemove(t *testing.T) {
-	f := memberRun(t, 3, 5)
+	f := memberRun(t, 3, 5, 3)
 	for _, id := range []int{4, 5} {
 		n := f.c.Node(id)
 		f.run("broker", "cluster", "add", fmt.Sprintf("%d=%s", id, n.Peer))
@@ -167,7 +173,7 @@ func (f *faultRun) describe() (d whereabouts) {
 
 // A partition is sent elsewhere and back, its leadership is handed over by name, and what can't be is refused with a reason.
 func TestReassignAndTransfer(t *testing.T) {
-	f := memberRun(t, 3, 4)
+	f := memberRun(t, 3, 4, 3)
 	n := f.c.Node(4)
 	f.run("broker", "cluster", "add", fmt.Sprintf("4=%s", n.Peer))
 	f.start(n)
@@ -210,7 +216,7 @@ func TestReassignAndTransfer(t *testing.T) {
 
 // Every broker is restarted with SIGTERM, one after the other, under load: not one record fails, each is there once.
 func TestRollingRestart(t *testing.T) {
-	f := memberRun(t, 3, 3)
+	f := memberRun(t, 3, 3, 3)
 	for _, n := range f.c.Nodes() {
 		if !n.Running() {
 			t.Fatal(errors.New("a broker is gone"))
@@ -223,5 +229,29 @@ func TestRollingRestart(t *testing.T) {
 		f.healthy()
 		f.load.await(f.load.count() + 50)
 	}
+	f.verdict()
+}
+
+// A broker is away while another one loses its directory and registers a new one, and a further one is added; these two lead when it comes
+// back. It knows neither, hears of both from the ones that it knew, and catches up with them.
+func TestAwayWhileOthersChange(t *testing.T) {
+	f := memberRun(t, 5, 6, 5)
+	away, wiped, added := f.c.Node(5), f.c.Node(4), f.c.Node(6)
+	must(t, away.Kill())
+	must(t, wiped.Kill())
+	must(t, os.RemoveAll(wiped.DataDir))
+	must(t, os.MkdirAll(wiped.DataDir, 0o755))
+	f.start(wiped)
+	f.arrived()
+	f.run("broker", "cluster", "add", fmt.Sprintf("6=%s", added.Peer))
+	f.start(added)
+	f.run("broker", "topic", "reassign", faultTopic+"/0", "--replicas", "6,1,2,3,5", "-w")
+	f.run("broker", "topic", "reassign", faultTopic+"/1", "--replicas", "4,1,2,3,5", "-w")
+	f.run("broker", "cluster", "transfer-leader", faultTopic+"/0", "6")
+	f.run("broker", "cluster", "transfer-leader", faultTopic+"/1", "4")
+	f.load.await(f.load.count() + 100)
+	f.start(away)
+	f.healthy()
+	f.without = []int{4, 6}
 	f.verdict()
 }

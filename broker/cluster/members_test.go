@@ -271,3 +271,74 @@ func TestLostDirectoryNeedsAMajority(t *testing.T) {
 		}
 	})
 }
+
+// A leader's report about a configuration that is not wanted any more drops no replica: the partition was sent back meanwhile.
+func TestStaleReportDropsNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := newClub(t, 4)
+		c.do(EncodeCreateTopic(CreateTopic{RequestID: c.request(), Seed: c.request(), Name: "t", Partitions: 1, ReplicationFactor: 3}))
+		p := func() *Partition {
+			topic, _ := c.s.View().TopicByName("t")
+			return &topic.Partitions[0]
+		}
+		var here []uint64
+		for _, r := range p().Replicas {
+			here = append(here, r.NodeID)
+		}
+		away := uint64(10) - here[0] - here[1] - here[2]
+		move := func(nodes ...uint64) {
+			if x := c.do(EncodeReassign(Reassign{RequestID: c.request(), Name: "t", Nodes: nodes})); x.Reason != ReasonNone {
+				t.Fatalf("%s: %s", x.Reason, x.Message)
+			}
+		}
+		move(here[0], here[1], away)
+		report := c.s.View().Moving()
+		move(here...)
+		c.do(EncodeSettled(SettledGroups{RequestID: c.request(), Groups: report}))
+		if len(p().Replicas) != 4 || !p().Moving() {
+			t.Fatalf("after a stale report: %+v", p().Replicas)
+		}
+		c.quiet()
+		if len(p().Replicas) != 3 || p().Moving() {
+			t.Fatalf("back: %+v", p().Replicas)
+		}
+	})
+}
+
+// A broker is emptied and stays after all; before it has removed what it held, another one is emptied. The partition goes back to the
+// first only when its old replica is gone from there.
+func TestNewReplicaWaitsForTheOldOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := newClub(t, 2)
+		c.do(EncodeCreateTopic(CreateTopic{RequestID: c.request(), Seed: c.request(), Name: "t", Partitions: 1, ReplicationFactor: 1}))
+		on := func() uint64 {
+			topic, _ := c.s.View().TopicByName("t")
+			return topic.Partitions[0].Replicas[0].NodeID
+		}
+		decommission := func(node uint64, cancel bool) {
+			if x := c.do(EncodeDecommission(Decommission{RequestID: c.request(), NodeID: node, Cancel: cancel})); x.Reason != ReasonNone {
+				t.Fatalf("%s: %s", x.Reason, x.Message)
+			}
+		}
+		settle := func() {
+			c.do(EncodeSettled(SettledGroups{RequestID: c.request(), Groups: c.s.View().Moving()}))
+		}
+		first := on()
+		decommission(first, false)
+		settle()
+		other := on()
+		if other == first {
+			t.Fatal("nothing moved")
+		}
+		decommission(first, true)
+		decommission(other, false)
+		settle()
+		if on() != other {
+			t.Fatalf("back on node %d, which still holds the old replica", first)
+		}
+		c.quiet()
+		if on() != first {
+			t.Fatal("it never went back")
+		}
+	})
+}

@@ -106,7 +106,7 @@ func (s *GetMetadata) Step(now int64, ev *Event, eff *Effects) {
 func (s *GetMetadata) metadata(certain bool) (proto.Message, *partition.Error) {
 	dir := s.env.Dir
 	v := dir.View()
-	out := &pb.GetMetadataResponse{ClusterName: v.ClusterName, ClusterId: v.ClusterID[:], AnsweredBy: dir.NodeID(), MetadataReplicas: toReplicas(v.MetadataReplicas), AutoCreate: dir.AutoCreate()}
+	out := &pb.GetMetadataResponse{ClusterName: v.ClusterName, ClusterId: v.ClusterID[:], AnsweredBy: dir.NodeID(), MetadataReplicas: toReplicas(voting(&v.Metadata)), AutoCreate: dir.AutoCreate()}
 	out.MetadataLeader, _, _ = dir.Leader(v.MetadataGroup)
 	for _, b := range v.Brokers() {
 		out.Brokers = append(out.Brokers, &pb.Broker{Node: b.NodeID, ClientAddress: b.ClientAddr, PeerAddress: b.PeerAddr, HttpAddress: b.HTTPAddr, Version: b.Version})

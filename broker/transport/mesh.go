@@ -77,7 +77,6 @@ func dialCredentials(c Credentials, node uint64) credentials.TransportCredential
 const (
 	retryMin         = 50 * time.Millisecond
 	retryMax         = 2 * time.Second
-	startQuiet       = 3 * time.Second // brokers that are started together wait for each other: no news
 	handshakeTimeout = 3 * time.Second
 	joinTimeout      = 20 * time.Second
 	windowBytes      = 8 << 20
@@ -315,9 +314,8 @@ func (m *Mesh) Up(node uint64) bool {
 func (m *Mesh) keep(ctx context.Context, l *link) {
 	wait := retryMin
 	said := ""
-	began := time.Now()
 	for ctx.Err() == nil {
-		tried := time.Now()
+		began := time.Now()
 		err := m.stream(ctx, l)
 		l.mu.Lock()
 		was, dropped := l.queue.up, l.queue.close()
@@ -333,11 +331,11 @@ func (m *Mesh) keep(ctx context.Context, l *link) {
 		if was && l.class == Control {
 			m.opts.Handler.Peer(l.to, false)
 		}
-		if text := status.Convert(err).Message(); text != said && l.class == Control && time.Since(began) > startQuiet {
+		if text := status.Convert(err).Message(); text != said && l.class == Control {
 			said = text
 			m.opts.Logger.Warn("peer is not connected", "peer", l.to, "addr", l.addr, "err", text)
 		}
-		if time.Since(tried) > retryMax {
+		if time.Since(began) > retryMax {
 			wait, said = retryMin, ""
 		}
 		select {

@@ -3249,12 +3249,12 @@ type GetMetadataResponse struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	ClusterName      string                 `protobuf:"bytes,1,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
 	ClusterId        []byte                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Brokers          []*Broker              `protobuf:"bytes,3,rep,name=brokers,proto3" json:"brokers,omitempty"`                                      // by node
-	Topics           []*Topic               `protobuf:"bytes,4,rep,name=topics,proto3" json:"topics,omitempty"`                                        // those found, by name
-	AnsweredBy       uint64                 `protobuf:"varint,5,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`             // node
-	MetadataLeader   uint64                 `protobuf:"varint,6,opt,name=metadata_leader,json=metadataLeader,proto3" json:"metadata_leader,omitempty"` // node; 0: none known
-	MetadataReplicas []*Replica             `protobuf:"bytes,7,rep,name=metadata_replicas,json=metadataReplicas,proto3" json:"metadata_replicas,omitempty"`
-	AutoCreate       bool                   `protobuf:"varint,8,opt,name=auto_create,json=autoCreate,proto3" json:"auto_create,omitempty"` // the broker creates topics when clients ask for it on first use (--dev)
+	Brokers          []*Broker              `protobuf:"bytes,3,rep,name=brokers,proto3" json:"brokers,omitempty"`                                           // by node
+	Topics           []*Topic               `protobuf:"bytes,4,rep,name=topics,proto3" json:"topics,omitempty"`                                             // those found, by name
+	AnsweredBy       uint64                 `protobuf:"varint,5,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`                  // node
+	MetadataLeader   uint64                 `protobuf:"varint,6,opt,name=metadata_leader,json=metadataLeader,proto3" json:"metadata_leader,omitempty"`      // node; 0: none known
+	MetadataReplicas []*Replica             `protobuf:"bytes,7,rep,name=metadata_replicas,json=metadataReplicas,proto3" json:"metadata_replicas,omitempty"` // those that vote
+	AutoCreate       bool                   `protobuf:"varint,8,opt,name=auto_create,json=autoCreate,proto3" json:"auto_create,omitempty"`                  // the broker creates topics when clients ask for it on first use (--dev)
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }

@@ -1,0 +1,166 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// station is a broker that only greets: it refuses the directories that it is told to.
+type station struct {
+	t    *testing.T
+	me   Hello
+	addr string
+	mesh *Mesh
+
+	mu      sync.Mutex
+	refused map[[16]byte]bool
+	clocks  map[uint64]int // clock messages taken, by node
+	asked   []Hello        // that asked to join
+}
+
+func newStation(t *testing.T, node uint64, dir byte) *station {
+	t.Helper()
+	s := &station{t: t, me: Hello{Protocol: Protocol, ClusterName: "c", Born: true, NodeID: node, DirID: [16]byte{dir}}, refused: map[[16]byte]bool{}, clocks: map[uint64]int{}}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = lis.Addr().String()
+	s.mesh = New(Options{Node: node, Handler: s, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { _ = s.mesh.Serve(lis) })
+	done.Go(func() { _ = s.mesh.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		s.mesh.Stop()
+		done.Wait()
+	})
+	return s
+}
+
+func (s *station) Greet() Hello           { return s.me }
+func (s *station) Check(peer Hello) error { return s.Seated(peer) }
+func (s *station) Seated(peer Hello) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused[peer.DirID] {
+		return errors.New("refused")
+	}
+	return nil
+}
+
+func (s *station) Join(_ context.Context, peer Hello) (Joined, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked = append(s.asked, peer); peer.NodeID == 9 {
+		return Joined{}, errors.New("node 9 is no broker of this cluster")
+	}
+	return Joined{Birth: []byte("birth"), Replica: 7, Seats: []Seat{{Node: 1, DirID: [16]byte{1}, Since: 3, Addr: s.addr}}}, nil
+}
+
+func (s *station) Frame(uint64, []GroupMessage) {}
+func (s *station) Clock(from uint64, _ int64, _ bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clocks[from]++
+}
+func (s *station) Dropped(uint64, []Ref) {}
+func (s *station) Peer(uint64, bool)     {}
+
+func (s *station) refuse(dir byte) {
+	s.mu.Lock()
+	s.refused[[16]byte{dir}] = true
+	s.mu.Unlock()
+	s.mesh.Recheck()
+}
+
+// hears waits until a clock of a peer that goes on sending arrives, or says that none does within a while.
+func (s *station) hears(from *station, within time.Duration) bool {
+	count := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.clocks[from.me.NodeID]
+	}
+	before := count()
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		from.mesh.SendClock(1, false)
+		if count() > before {
+			return true
+		}
+	}
+	return false
+}
+
+const soon = 10 * time.Second
+
+// Streams follow the set of peers while the mesh runs: one that is added is reached, one that has moved is reached where it is now, one
+// that is gone is not spoken to any more.
+func TestSetPeers(t *testing.T) {
+	a, b, moved := newStation(t, 1, 1), newStation(t, 2, 2), newStation(t, 2, 2)
+	if a.mesh.Up(2) {
+		t.Error("up before it is known")
+	}
+	a.mesh.SetPeers(map[uint64]string{2: b.addr})
+	if !b.hears(a, soon) || !a.mesh.Up(2) {
+		t.Fatal("an added peer is not reached")
+	}
+	a.mesh.SetPeers(map[uint64]string{2: moved.addr})
+	if !moved.hears(a, soon) {
+		t.Error("a peer that moved is not reached")
+	}
+	if b.hears(a, 100*time.Millisecond) {
+		t.Error("the place where it was is still spoken to")
+	}
+	a.mesh.SetPeers(nil)
+	if moved.hears(a, 100*time.Millisecond) || a.mesh.Up(2) || len(a.mesh.Stats()) > 0 {
+		t.Error("a peer that is gone is still spoken to")
+	}
+}
+
+// When a directory is not the registered one any more, its streams end at both ends although it was greeted before, and it stays refused.
+func TestRecheckEndsStreams(t *testing.T) {
+	a, b := newStation(t, 1, 1), newStation(t, 2, 2)
+	a.mesh.SetPeers(map[uint64]string{2: b.addr})
+	b.mesh.SetPeers(map[uint64]string{1: a.addr})
+	if !a.hears(b, soon) || !b.hears(a, soon) {
+		t.Fatal("not connected")
+	}
+	a.refuse(2)
+	if a.hears(b, 200*time.Millisecond) {
+		t.Error("the refused one is still heard")
+	}
+	for end := time.Now().Add(soon); a.mesh.Up(2); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the refused one is still spoken to")
+		}
+	}
+}
+
+// A broker asks to be registered before any frame passes, and gets the answer or the reason.
+func TestJoinCall(t *testing.T) {
+	a := newStation(t, 1, 1)
+	mine := Hello{Protocol: Protocol, ClusterName: "c", NodeID: 4, DirID: [16]byte{4}, Addr: "x:1"}
+	x, err := Join(context.Background(), a.addr, 1, nil, mine)
+	if err != nil || x.Replica != 7 || string(x.Birth) != "birth" || len(x.Seats) != 1 || x.Seats[0].Since != 3 {
+		t.Errorf("joined %+v, %v", x, err)
+	}
+	mine.NodeID = 9
+	if _, err := Join(context.Background(), a.addr, 1, nil, mine); err == nil || err.Error() != "node 9 is no broker of this cluster" {
+		t.Errorf("refused with %v", err)
+	}
+	mine.ClusterName = "other"
+	if _, err := Join(context.Background(), a.addr, 1, nil, mine); err == nil {
+		t.Error("a broker of another cluster may ask")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.asked) != 2 || a.asked[0].Addr != "x:1" || !a.asked[0].Join {
+		t.Errorf("asked: %+v", a.asked)
+	}
+}
