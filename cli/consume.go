@@ -146,11 +146,7 @@ func (a *app) consume(ctx context.Context, topics []string, o *consumeOptions) e
 	if err != nil {
 		return err
 	}
-	w, err := a.recordWriter(o)
-	if err != nil {
-		return err
-	}
-	k, err := a.dial()
+	w, k, err := a.writerAndClient(o)
 	if err != nil {
 		return err
 	}
@@ -161,10 +157,24 @@ func (a *app) consume(ctx context.Context, topics []string, o *consumeOptions) e
 	}
 	defer c.Close()
 	w.follows = opts.Subscriptions[0].Stop == nil
-	if w.follows && o.count == 0 && o.idle == 0 && terminal(a.Err) {
-		fmt.Fprintln(a.Err, "reading until Ctrl-C; with -e it stops at the end")
-	}
+	a.hint(o, w, "reading")
 	return a.write(ctx, c, o, w)
+}
+
+func (a *app) writerAndClient(o *consumeOptions) (*recordWriter, *client.Client, error) {
+	w, err := a.recordWriter(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := a.dial()
+	return w, k, err
+}
+
+// hint says on a terminal that what is done has no end of its own.
+func (a *app) hint(o *consumeOptions, w *recordWriter, doing string) {
+	if w.follows && o.count == 0 && o.idle == 0 && terminal(a.Err) {
+		fmt.Fprintln(a.Err, doing, "until Ctrl-C; with -e it stops at the end")
+	}
 }
 
 // feed gives records: of partitions, or of what a group assigned.

@@ -68,11 +68,7 @@ func (a *app) consumeGroup(c *cobra.Command, topics []string, o *consumeOptions)
 	if err != nil {
 		return err
 	}
-	w, err := a.recordWriter(o)
-	if err != nil {
-		return err
-	}
-	k, err := a.dial()
+	w, k, err := a.writerAndClient(o)
 	if err != nil {
 		return err
 	}
@@ -82,9 +78,8 @@ func (a *app) consumeGroup(c *cobra.Command, topics []string, o *consumeOptions)
 		return asUsage(err)
 	}
 	w.done, w.flushedAt = g.Mark, time.Now()
-	if w.follows = !o.toEnd; w.follows && o.count == 0 && o.idle == 0 && terminal(a.Err) {
-		fmt.Fprintf(a.Err, "reading as a member of group %s until Ctrl-C; with -e it stops at the end\n", o.group)
-	}
+	w.follows = !o.toEnd
+	a.hint(o, w, "reading as a member of group "+o.group)
 	err = a.write(c.Context(), g, o, w)
 	leave, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), leaveTimeout)
 	defer cancel()
