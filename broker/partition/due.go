@@ -11,7 +11,7 @@ func (r *Replica) IdleTicks() int {
 	case r.fatal != nil:
 		return many
 	case r.role != raft.StateFollower || r.leader == 0,
-		r.reads.waiting() > 0 || len(r.results) > 0,
+		r.reads.waiting() > 0 || len(r.results) > 0 || len(r.transfers) > 0,
 		r.fill.phase != fillNone || len(r.damage.ranges) > 0 || s.on,
 		r.trim.index > r.trim.stable || r.trim.dropTo >= r.log.FirstIndex():
 		return 0
