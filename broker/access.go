@@ -34,11 +34,13 @@ type access struct {
 	client, peer, http     *security.Source // nil: no TLS on that listener
 	clientConns, peerConns *security.Conns
 	peers                  transport.Credentials // nil: peers prove nothing
+	clientFloods           *security.Floods
+	peerFloods             *security.Floods
 	reloadFailures         atomic.Int64
 }
 
 func openAccess(o Options) (*access, error) {
-	a := &access{}
+	a := &access{clientFloods: security.NewFloods(o.Access.Required), peerFloods: security.NewFloods(!o.Access.PeerTLS.Empty())}
 	for _, s := range []struct {
 		what  string
 		files security.Files
@@ -62,7 +64,7 @@ func openAccess(o Options) (*access, error) {
 			return nil, err
 		}
 		a.peerConns = security.NewConns(a.peer)
-		a.peers = trackedPeers{peers, a.peerConns}
+		a.peers = trackedPeers{peers, a.peerConns, a.peerFloods}
 	}
 	return a, nil
 }
@@ -70,11 +72,12 @@ func openAccess(o Options) (*access, error) {
 // trackedPeers are peers whose connections can be ended.
 type trackedPeers struct {
 	*security.Peers
-	conns *security.Conns
+	conns  *security.Conns
+	floods *security.Floods
 }
 
 func (t trackedPeers) Listen() credentials.TransportCredentials {
-	return t.conns.Wrap(t.Peers.Listen())
+	return t.floods.Wrap(t.conns.Wrap(t.Peers.Listen()))
 }
 func (t trackedPeers) Dial(node uint64) credentials.TransportCredentials {
 	return t.conns.Wrap(t.Peers.Dial(node))
@@ -83,9 +86,9 @@ func (t trackedPeers) Dial(node uint64) credentials.TransportCredentials {
 // clientCredentials are the client listener's.
 func (a *access) clientCredentials() credentials.TransportCredentials {
 	if a.client == nil {
-		return insecure.NewCredentials()
+		return a.clientFloods.Wrap(insecure.NewCredentials())
 	}
-	return a.clientConns.Wrap(credentials.NewTLS(a.client.Server(false, security.HTTP2)))
+	return a.clientFloods.Wrap(a.clientConns.Wrap(credentials.NewTLS(a.client.Server(false, security.HTTP2))))
 }
 
 // httpListener is the HTTP listener with TLS if there is any.

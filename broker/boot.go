@@ -125,7 +125,7 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 	groups := groupOptions{fs: o.FS, dataDir: o.DataDir, seed: o.Seed, electionTicks: o.ElectionTicks, heartbeatTicks: o.HeartbeatTicks,
 		segmentBytes: metaSegmentBytes, tailCacheBytes: o.TailCacheBytes, catchUpBytes: o.CatchUpBytes, messageBytes: o.MessageBytes, fillBytesPerTick: o.FillBytesPerTick}
 	p := &Parts{MetaGroup: birth.MetadataGroup, meta: newMetaMachine(birth, o.OnView)}
-	groups.view = p.View
+	groups.view, groups.files = p.View, segment.NewFileBudget(openFilesMax)
 	full := groups.tailCacheBytes
 	groups.tailCacheBytes = tailCacheOf(full, len(loaded.Groups))
 	var opened, retired []journal.Birth

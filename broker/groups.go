@@ -32,6 +32,7 @@ type groupOptions struct {
 	fillBytesPerTick int
 	refill           bool                 // this one's log was lost: it begins with nothing
 	view             func() *cluster.View // the metadata applied here
+	files            *segment.FileBudget
 }
 
 // machine is the state machine that a partition's birth asks for, nil for a data partition.
@@ -57,6 +58,9 @@ const (
 	tailCacheTotal  = 512 << 20
 	tailCacheLowest = 1 << 20
 )
+
+// openFilesMax bounds the open files of all logs together, but for one sealed segment and the unsealed ones of each.
+const openFilesMax = 2048
 
 // tailCacheOf is the bound of one group's tail cache among so many.
 func tailCacheOf(bytesMax, groups int) int {
@@ -94,7 +98,7 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 	dir := groupDir(o.dataDir, st.Birth.Group)
 	log, recovery, err := segment.Open(segment.Options{
 		FS: o.fs, Dir: dir, Group: segment.GroupID(st.Birth.Group), Start: start,
-		SegmentBytes: segmentBytes, LimitOf: partition.SegmentLimit, TailCacheBytes: o.tailCacheBytes,
+		SegmentBytes: segmentBytes, LimitOf: partition.SegmentLimit, TailCacheBytes: o.tailCacheBytes, Files: o.files,
 		Mark: segment.Mark(st.Mark), CommitFloor: st.HardState.Commit, Snapshot: segment.SnapshotMark(st.Snapshot), JournalDamaged: damaged,
 	})
 	if err != nil {

@@ -32,6 +32,7 @@ type sample struct {
 	full    bool
 
 	refused        [3]int64 // connections, by listenerNames
+	flooded        [2]int64 // the same
 	reloadFailures int64
 
 	groups, led, leaderless int
@@ -110,8 +111,9 @@ var (
 	descBytes     = prometheus.NewDesc("lograft_peer_bytes_total", "Bytes of these frames.", []string{"peer", "class"}, nil)
 	descDropped   = prometheus.NewDesc("lograft_peer_messages_dropped_total", "Messages that were not sent, for want of a stream or of room in its queue.", []string{"peer", "class"}, nil)
 	descQueued    = prometheus.NewDesc("lograft_peer_queued_bytes", "Bytes that wait for the peer.", []string{"peer", "class"}, nil)
+	descFloods    = prometheus.NewDesc("lograft_connections_flooded_total", "Connections closed for a flood of frames that carry nothing, by listener: client, peer.", []string{"listener"}, nil)
 	descConns     = prometheus.NewDesc("lograft_connections_refused_total", "Connections closed at once for being too many, by listener: client, peer, http.", []string{"listener"}, nil)
-	labelled      = []*prometheus.Desc{descSync, descStage, descRefused, descConns, descPeerUp, descFrames, descBytes, descDropped, descQueued}
+	labelled      = []*prometheus.Desc{descSync, descStage, descRefused, descConns, descFloods, descPeerUp, descFrames, descBytes, descDropped, descQueued}
 	partitioned   = []string{"topic", "partition"}
 	descHigh      = prometheus.NewDesc("lograft_partition_high_watermark", "Next offset after the applied records.", partitioned, nil)
 	descStart     = prometheus.NewDesc("lograft_partition_log_start_offset", "First offset that can be read.", partitioned, nil)
@@ -173,6 +175,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for i, count := range s.refused {
 		ch <- prometheus.MustNewConstMetric(descConns, counter, float64(count), listenerNames[i])
 	}
+	for i, count := range s.flooded {
+		ch <- prometheus.MustNewConstMetric(descFloods, counter, float64(count), listenerNames[i])
+	}
 	for reason, count := range s.rpc.Refused {
 		ch <- prometheus.MustNewConstMetric(descRefused, counter, float64(count), string(reason))
 	}
@@ -230,7 +235,7 @@ func histogram(d *prometheus.Desc, h *partition.Histogram, labels ...string) pro
 // sample looks at a running broker.
 func (n *node) sample() *sample {
 	s := &sample{engine: n.engine.Stats(), rpc: n.services.Stats(), links: n.mesh.Stats(), disk: &n.disk, space: spaceOf(n.data.Path()),
-		reserve: n.reserve.Load(), full: n.diskFull.Load(), refused: n.limited.refused(), reloadFailures: n.access.reloadFailures.Load()}
+		reserve: n.reserve.Load(), full: n.diskFull.Load(), refused: n.limited.refused(), flooded: [2]int64{n.access.clientFloods.Closed(), n.access.peerFloods.Closed()}, reloadFailures: n.access.reloadFailures.Load()}
 	s.now, _ = n.now()
 	s.groups, s.led, s.leaderless = n.dir.led()
 	s.replicas = n.sampleReplicas(s.links)

@@ -22,6 +22,12 @@ func (n *node) Notes(notes []partition.Note) {
 			log.Info("replica is far behind: it fetches a snapshot's segments", "peer", d.Peer, "index", d.Index, "bytes", d.Bytes)
 		case partition.NoteFilled:
 			log.Info("snapshot is installed", "peer", d.Peer, "index", d.Index, "bytes", d.Bytes)
+		case partition.NoteGivenUp:
+			if d.From < d.To {
+				log.Error("records are given up because an operator accepted their loss", "from", d.From, "to", d.To)
+			} else {
+				log.Error("what only the lost log held is given up because an operator accepted its loss", "last_index", d.Index)
+			}
 		case partition.NoteWhole:
 			log.Info("the lost log is refilled: the replica votes and serves again", "index", d.Index)
 		case partition.NoteFillFailed:

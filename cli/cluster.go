@@ -18,7 +18,7 @@ func (a *app) clusterCommand() *cobra.Command {
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFormat() }}
 	a.clientFlags(c)
 	a.formatFlag(c)
-	c.AddCommand(a.clusterInfo(), a.clusterHealth(), a.clusterScrub(), a.clusterAdd(), a.clusterRemove(), a.clusterDecommission(), a.clusterRebalance(), a.clusterTransfer())
+	c.AddCommand(a.clusterInfo(), a.clusterHealth(), a.clusterScrub(), a.clusterRecover(), a.clusterAdd(), a.clusterRemove(), a.clusterDecommission(), a.clusterRebalance(), a.clusterTransfer())
 	return c
 }
 

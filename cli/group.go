@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -317,23 +318,8 @@ func (a *app) seek(c *cobra.Command, k *client.Client, name string, p client.Pos
 }
 
 func (a *app) groupDelete() *cobra.Command {
-	yes := false
-	c := &cobra.Command{Use: "delete NAME", Short: "Delete a group without members and its committed offsets", Args: args1("group"), ValidArgsFunction: a.completeGroups(), Example: "  broker group delete workers --yes",
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := a.confirm(yes, fmt.Sprintf("deleting group %q with its committed offsets", args[0])); err != nil {
-				return err
-			}
-			return a.with(func(k *client.Client) error {
-				if err := k.DeleteGroup(c.Context(), args[0]); err != nil {
-					return err
-				}
-				if a.format == "json" {
-					return a.writeJSON(map[string]string{"deleted": args[0]})
-				}
-				_, err := fmt.Fprintf(a.Out, "deleted %s\n", args[0])
-				return err
-			})
-		}}
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c := a.deleteVerb("group", "deleting group %q with its committed offsets", a.completeGroups(),
+		func(ctx context.Context, k *client.Client, name string) error { return k.DeleteGroup(ctx, name) })
+	c.Short, c.Example = "Delete a group without members and its committed offsets", "  broker group delete workers --yes"
 	return c
 }

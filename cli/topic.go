@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -100,15 +101,16 @@ func nodes(list []uint64) string {
 	return strings.Join(words, ",")
 }
 
-func (a *app) topicDelete() *cobra.Command {
+// deleteVerb is the command that deletes a what by name. warning says of what, all that goes with it.
+func (a *app) deleteVerb(what, warning string, complete cobra.CompletionFunc, do func(context.Context, *client.Client, string) error) *cobra.Command {
 	yes := false
-	c := &cobra.Command{Use: "delete NAME", Short: "Delete a topic and all its records", Args: args1("topic"), ValidArgsFunction: a.completeTopics(1), Example: "  broker topic delete orders --yes",
+	c := &cobra.Command{Use: "delete NAME", Args: args1(what), ValidArgsFunction: complete,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := a.confirm(yes, fmt.Sprintf("deleting topic %q with all its records", args[0])); err != nil {
+			if err := a.confirm(yes, fmt.Sprintf(warning, args[0])); err != nil {
 				return err
 			}
 			return a.with(func(k *client.Client) error {
-				if err := k.DeleteTopic(c.Context(), args[0]); err != nil {
+				if err := do(c.Context(), k, args[0]); err != nil {
 					return err
 				}
 				if a.format == "json" {
@@ -119,5 +121,12 @@ func (a *app) topicDelete() *cobra.Command {
 			})
 		}}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return c
+}
+
+func (a *app) topicDelete() *cobra.Command {
+	c := a.deleteVerb("topic", "deleting topic %q with all its records", a.completeTopics(1),
+		func(ctx context.Context, k *client.Client, name string) error { return k.DeleteTopic(ctx, name) })
+	c.Short, c.Example = "Delete a topic and all its records", "  broker topic delete orders --yes"
 	return c
 }

@@ -181,27 +181,12 @@ func (k *Consumer) Close() {
 
 func (k *Consumer) run(ctx context.Context) {
 	defer close(k.done)
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	var events []core.ConsumerEvent
 	var eff core.ConsumerEffects
-	for {
-		select {
-		case <-ctx.Done():
-			k.reader.close()
-			return
-		case <-timer.C:
-			k.step(ctx, &core.ConsumerEvent{Timer: true}, &eff)
-		case <-k.events.wake:
-		}
-		events = k.events.take(events)
-		for i := range events {
-			k.step(ctx, &events[i], &eff)
-		}
-		if eff.Timer > 0 {
-			timer.Reset(time.Duration(max(eff.Timer-k.c.now(), 0)))
-		}
-	}
+	loop(ctx, k.c, k.events, core.ConsumerEvent{Timer: true}, func(ev *core.ConsumerEvent) int64 {
+		k.step(ctx, ev, &eff)
+		return eff.Timer
+	})
+	k.reader.close()
 }
 
 func (k *Consumer) step(ctx context.Context, ev *core.ConsumerEvent, eff *core.ConsumerEffects) {

@@ -191,29 +191,14 @@ func (k *GroupConsumer) Close(ctx context.Context) {
 
 func (k *GroupConsumer) run(ctx context.Context) {
 	defer close(k.done)
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	var events []core.GroupEvent
 	var eff core.GroupEffects
-	for {
-		select {
-		case <-ctx.Done():
-			k.reader.close()
-			for _, s := range k.members {
-				s.close()
-			}
-			return
-		case <-timer.C:
-			k.step(ctx, &core.GroupEvent{Timer: true}, &eff)
-		case <-k.events.wake:
-		}
-		events = k.events.take(events)
-		for i := range events {
-			k.step(ctx, &events[i], &eff)
-		}
-		if eff.Timer > 0 {
-			timer.Reset(time.Duration(max(eff.Timer-k.c.now(), 0)))
-		}
+	loop(ctx, k.c, k.events, core.GroupEvent{Timer: true}, func(ev *core.GroupEvent) int64 {
+		k.step(ctx, ev, &eff)
+		return eff.Timer
+	})
+	k.reader.close()
+	for _, s := range k.members {
+		s.close()
 	}
 }
 

@@ -58,3 +58,26 @@ func fromFaulty(in []*pb.FaultyRange) (out []FaultyRange) {
 	}
 	return out
 }
+
+// Recovery is what one replica of a partition without a leader would have to give up, or gave up.
+type Recovery struct {
+	Node, ReplicaID uint64
+	Refilling       bool   // its log was lost: what no other replica holds is given up
+	LastIndex       uint64 // the last entry that it holds
+	From, To        int64  // offsets [From, To) are given up because entries among them are damaged; equal: none
+	Done            bool
+	Problem         string // why nothing was given up here
+}
+
+// Recover asks one broker what its replica of a partition without a leader would have to give up so that one can be elected; accept gives
+// it up. The caller asks every broker that hosts a replica.
+func (c *Client) Recover(ctx context.Context, address, topic string, partition int32, accept bool) (Recovery, error) {
+	out, err := callOne(ctx, c, address, func(ctx context.Context, conn *grpc.ClientConn) (*pb.RecoverResponse, error) {
+		return pb.NewStorageServiceClient(conn).Recover(ctx, &pb.RecoverRequest{Topic: topic, Partition: partition, AcceptLoss: accept})
+	})
+	if err != nil {
+		return Recovery{}, err
+	}
+	return Recovery{Node: out.GetNode(), ReplicaID: out.GetReplicaId(), Refilling: out.GetRefilling(), LastIndex: out.GetLastIndex(), From: out.GetFromOffset(),
+		To: out.GetToOffset(), Done: out.GetDone(), Problem: out.GetProblem()}, nil
+}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -33,6 +34,31 @@ func (b *inbox[T]) take(spare []T) []T {
 	items := b.items
 	b.items = spare[:0]
 	return items
+}
+
+// loop steps a core with its events, and with timerEvent when its time has come, until ctx ends. step gives when that is: monotonic ns, 0:
+// no change.
+func loop[T any](ctx context.Context, c *Client, events *inbox[T], timerEvent T, step func(*T) (timer int64)) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var batch []T
+	for {
+		at := int64(0)
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			at = step(&timerEvent)
+		case <-events.wake:
+		}
+		batch = events.take(batch)
+		for i := range batch {
+			at = step(&batch[i])
+		}
+		if at > 0 {
+			timer.Reset(time.Duration(max(at-c.now(), 0)))
+		}
+	}
 }
 
 // stream is one bidirectional stream to one broker, with a goroutine that sends and one that receives. It reports one end, through

@@ -33,6 +33,8 @@ type Options struct {
 	Links bool
 	// ClientLinks puts a Link before every broker's clients, which know no other address of it.
 	ClientLinks bool
+	// Secure, if not nil, says that nobody gets in who does not prove who he is.
+	Secure *Secure
 	// DataDir says where a broker's data is; nil: in Dir.
 	DataDir func(id int) (string, error)
 }
@@ -89,6 +91,11 @@ func New(o Options) (*Cluster, error) {
 			return nil, err
 		}
 		c.nodes = append(c.nodes, n)
+	}
+	if o.Secure != nil {
+		if err := c.makeCerts(context.Background(), true, append([]string{SuperUser}, o.Secure.Clients...)...); err != nil {
+			return nil, err
+		}
 	}
 	if o.Links {
 		if err := c.makeLinks(); err != nil {
@@ -279,13 +286,16 @@ func (n *Node) serveArgs() []string {
 	args := []string{
 		"serve", "--node-id", fmt.Sprint(n.ID), "--data-dir", n.DataDir,
 		"--listen", n.Client, "--peer-listen", n.Peer, "--http-listen", n.HTTP,
-		"--initial-cluster", strings.Join(initial, ","), "--cluster-id", "integration",
+		"--initial-cluster", strings.Join(initial, ","), "--cluster-id", clusterID,
 	}
 	if l := n.cluster.front[n.ID]; l != nil {
 		args = append(args, "--advertise", l.Address())
 	}
 	if onTmpfs(n.DataDir) {
 		args = append(args, "--allow-tmpfs")
+	}
+	if n.cluster.opts.Secure != nil {
+		args = append(args, n.secureArgs()...)
 	}
 	return append(args, n.cluster.opts.Serve...)
 }
@@ -347,12 +357,19 @@ func (n *Node) waitReady(ctx context.Context) error {
 func (n *Node) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTP+"/readyz", nil)
+	// A transport of its own: no idle connection, and so no goroutine, outlives the call.
+	transport, scheme := &http.Transport{DisableKeepAlives: true}, "http://"
+	if n.cluster != nil && n.cluster.opts.Secure != nil {
+		var err error
+		if transport.TLSClientConfig, err = n.cluster.TLS(""); err != nil {
+			return err
+		}
+		scheme = "https://"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+n.HTTP+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	// A transport of its own: no idle connection, and so no goroutine, outlives the call.
-	transport := &http.Transport{DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {

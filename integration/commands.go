@@ -33,8 +33,11 @@ func (r Result) Err() error {
 // Run runs one program of bin to its end, talking to brokers (a list of addresses; "" leaves the program's default).
 // An error means that it could not be run or that ctx ended first; a failing exit code is in the Result.
 func (b Binaries) Run(ctx context.Context, brokers string, stdin io.Reader, program string, args ...string) (Result, error) {
+	return runCommand(ctx, b.command(ctx, brokers, program, args...), stdin, program, args)
+}
+
+func runCommand(ctx context.Context, cmd *exec.Cmd, stdin io.Reader, program string, args []string) (Result, error) {
 	var stdout, stderr bytes.Buffer
-	cmd := b.command(ctx, brokers, program, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	err := cmd.Run()
 	r := Result{Command: program + " " + strings.Join(args, " "), Stdout: stdout.String(), Stderr: stderr.String()}
@@ -59,8 +62,22 @@ func (b Binaries) command(ctx context.Context, brokers, program string, args ...
 
 // Run runs one program against all brokers of the cluster; it fails unless the program exits with 0.
 func (c *Cluster) Run(ctx context.Context, stdin io.Reader, program string, args ...string) (Result, error) {
-	r, err := c.opts.Bin.Run(ctx, c.Brokers(), stdin, program, args...)
+	r, err := c.RunAs(ctx, SuperUser, stdin, program, args...)
 	return r, errors.Join(err, r.Err())
+}
+
+// RunAs runs one program against all brokers as a user of a secure cluster, "" for nobody; a failing exit code is in the Result.
+func (c *Cluster) RunAs(ctx context.Context, user string, stdin io.Reader, program string, args ...string) (Result, error) {
+	cmd := c.opts.Bin.command(ctx, c.Brokers(), program, args...)
+	cmd.Env = append(cmd.Env, c.secureEnv(user)...)
+	return runCommand(ctx, cmd, stdin, program, args)
+}
+
+// command is a program that talks to all brokers, as the super user of a secure cluster.
+func (c *Cluster) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := c.opts.Bin.command(ctx, c.Brokers(), program, args...)
+	cmd.Env = append(cmd.Env, c.secureEnv(SuperUser)...)
+	return cmd
 }
 
 // CreateTopic makes a topic whose partitions have a replica on every broker, at most 5.
@@ -157,7 +174,7 @@ type Producer struct {
 
 // StartProducer starts `produce TOPIC --acks-json` with further arguments. Wait must be called once.
 func (c *Cluster) StartProducer(ctx context.Context, topic string, args ...string) (*Producer, error) {
-	cmd := c.opts.Bin.command(ctx, c.Brokers(), "produce", append([]string{topic, "--acks-json"}, args...)...)
+	cmd := c.command(ctx, "produce", append([]string{topic, "--acks-json"}, args...)...)
 	p := &Producer{cmd: cmd, stderr: new(lockedBuffer)}
 	cmd.Stderr = p.stderr
 	var err error
@@ -211,7 +228,7 @@ func (c *Cluster) ConsumeHash(ctx context.Context, topic string, replica int, ar
 	var stderr bytes.Buffer
 	hash := sha256.New()
 	args = append([]string{topic, "-e", "--replica", fmt.Sprint(replica), "-f", `%v\n`}, args...)
-	cmd := c.opts.Bin.command(ctx, c.Brokers(), "consume", args...)
+	cmd := c.command(ctx, "consume", args...)
 	cmd.Stdout, cmd.Stderr = hash, &stderr
 	code, err := exitCode(cmd.Run())
 	if ctx.Err() != nil {

@@ -2,9 +2,7 @@ package integration
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -91,10 +89,7 @@ func (f *faultRun) killLeaders(times int) (pauses []time.Duration) {
 
 // killLeadersMany is the gap statistic: median <= 2, longest <= 3 election timeouts. $LOGRAFT_KILLS says how many.
 func killLeadersMany(f *faultRun) {
-	kills, err := strconv.Atoi(os.Getenv("LOGRAFT_KILLS"))
-	if err != nil {
-		kills = 12
-	}
+	kills := fromEnv("LOGRAFT_KILLS", 12)
 	pauses := f.killLeaders(kills)
 	slices.Sort(pauses)
 	median, longest := pauses[len(pauses)/2], pauses[len(pauses)-1]

@@ -1,14 +1,16 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
 // lostCases take whole files, or what makes a log readable at all, from one broker. It fetches them from the others under its own replica
 // ids; what can't be opened is set aside first.
 var lostCases = []faultCase{
-	{name: "segment-file-missing", short: true, hurt: func(f *faultRun) {
+	{name: "segment-file-missing", hurt: func(f *faultRun) {
 		f.load.await(4000)
 		n := f.follower()
 		must(f.T, n.Kill())
@@ -83,3 +85,47 @@ func (f *faultRun) awaitHealthy() {
 		f.Fatalf("cluster health: %v\n%s", err, r.Stdout)
 	}
 }
+
+// recoverCase takes the logs of a partition from two of three brokers: nobody can lead it until an operator accepts the loss.
+var recoverCase = faultCase{name: "majority-lost-logs", hurt: func(f *faultRun) {
+	f.load.await(4000)
+	nodes := f.c.Nodes()
+	for _, n := range nodes {
+		must(f.T, n.Kill())
+	}
+	for _, n := range nodes[:2] {
+		for _, group := range f.groups(n) {
+			if logs := segmentsOf(f.T, group); len(logs) > 2 {
+				flipAt(f, logs[len(logs)-1], 20)
+				flipAt(f, logs[len(logs)-2], -20)
+				flipAt(f, logs[len(logs)-2], 128+60)
+			}
+		}
+	}
+	must(f.T, f.c.Start(nodes...))
+	for _, n := range nodes[:2] {
+		f.awaitSays(n, "set aside")
+	}
+	f.sleep(4 * time.Second)
+	for p := range 2 {
+		at := fmt.Sprintf("%s/%d", faultTopic, p)
+		plan := f.run("broker", "cluster", "recover", at)
+		if !strings.Contains(plan.Stdout, "no other replica holds") || !strings.Contains(plan.Stderr, "nothing was changed") {
+			f.Fatalf("what would be lost of %s: %s%s", at, plan.Stdout, plan.Stderr)
+		}
+		if r, err := f.c.Run(f.ctx, strings.NewReader(""), "broker", "cluster", "recover", at, "--accept-loss"); err == nil || !strings.Contains(r.Stderr, "--yes") {
+			f.Fatalf("the loss of %s was accepted by nobody: %v %s", at, err, r.Stderr)
+		}
+		if r := f.run("broker", "cluster", "recover", at, "--accept-loss", "--yes"); !strings.Contains(r.Stderr, "has a leader again") {
+			f.Fatalf("recover %s: %s%s", at, r.Stdout, r.Stderr)
+		}
+		if r, err := f.c.Run(f.ctx, strings.NewReader(""), "broker", "cluster", "recover", at, "--accept-loss", "--yes"); err == nil || !strings.Contains(r.Stdout, "leads the partition") {
+			f.Errorf("%s has a leader and is recovered again: %v %s", at, err, r.Stdout)
+		}
+	}
+	waitReady(f.T, f.ctx, f.c, nodes...)
+	f.awaitHealthy()
+	for _, n := range nodes {
+		f.awaitSays(n, "StorageService/Recover") // the audit log
+	}
+}}

@@ -2,8 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"time"
 )
 
@@ -102,10 +100,7 @@ var networkCases = []faultCase{
 // answersDropped loses half of all answers to clients while leaders are killed, until $LOGRAFT_RECORDS records (6,000 if it is not set)
 // of an idempotent producer are acknowledged: each is there once, at the offset that was told first.
 func answersDropped(f *faultRun) {
-	records, err := strconv.Atoi(os.Getenv("LOGRAFT_RECORDS"))
-	if err != nil {
-		records = 6000
-	}
+	records := fromEnv("LOGRAFT_RECORDS", 6000)
 	for _, l := range f.c.front {
 		l.Drop(50)
 	}

@@ -14,7 +14,7 @@ import (
 // reserveCases leave so little room that brokers are at their reserve (architecture D19), on file systems of their own. No broker may
 // end, and none is restarted: everything goes on by itself when there is room again.
 var reserveCases = []faultCase{
-	{name: "disk-reserve-one", short: true, needs: needsImages, images: true, hurt: func(f *faultRun) {
+	{name: "disk-reserve-one", needs: needsImages, images: true, hurt: func(f *faultRun) {
 		n := f.leader()
 		free := f.images.crowd(n)
 		f.awaitFull(n)

@@ -24,7 +24,7 @@ type Member struct {
 
 // StartMember starts `consume` in a group.
 func (c *Cluster) StartMember(ctx context.Context, group, topic string, args ...string) (*Member, error) {
-	m := &Member{cmd: c.opts.Bin.command(ctx, c.Brokers(), "consume", append([]string{topic, "-g", group}, args...)...), ended: make(chan struct{})}
+	m := &Member{cmd: c.command(ctx, "consume", append([]string{topic, "-g", group}, args...)...), ended: make(chan struct{})}
 	m.cmd.Stderr = &m.stderr
 	out, err := m.cmd.StdoutPipe()
 	if err != nil {

@@ -128,6 +128,8 @@ func Validate(b []byte, bytesMax int) (Batch, error) {
 		return bad("records count", "at least", int64(v.RecordsCount()), 1)
 	case int64(v.LastOffsetDelta())+1 != int64(v.RecordsCount()):
 		return bad("last offset delta", "records count - 1", int64(v.LastOffsetDelta()), int64(v.RecordsCount())-1)
+	case int64(v.RecordsCount()) > v.recordsMax():
+		return bad("records count", "the bytes hold at most", int64(v.RecordsCount()), v.recordsMax())
 	case v.IsControl():
 		return bad("attributes", "control batches are the broker's", int64(v.Attributes()), 0)
 	case v.IsTransactional():
@@ -140,6 +142,17 @@ func Validate(b []byte, bytesMax int) (Batch, error) {
 		return bad("base sequence", "an idempotent producer numbers from", int64(v.BaseSequence()), 0)
 	}
 	return v, nil
+}
+
+// recordBytesMin is the smallest record: seven fields of a byte.
+const recordBytesMin = 7
+
+// recordsMax is how many records the bytes can hold; compressed ones as many as any reader would inflate.
+func (b Batch) recordsMax() int64 {
+	if b.Codec() == CodecNone {
+		return int64(len(b.Records())) / recordBytesMin
+	}
+	return DecompressedBytesDefault / recordBytesMin
 }
 
 // Stamp writes base offset and leader epoch in place. Both are outside the CRC.

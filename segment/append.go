@@ -229,7 +229,7 @@ func (l *Log) roll(offset int64) (*op, error) {
 		return nil, err
 	}
 	s := newSegment(h)
-	s.file = newHandle(nil)
+	s.file = newHandle(nil, l.o.Files)
 	s.dirty = l.writes
 	l.dirDirty = l.writes
 	l.segs = append(l.segs, s)

@@ -42,6 +42,8 @@ type Options struct {
 	PayloadBytesMax int
 	// SealedFilesMax bounds the open files of sealed segments. Default 4.
 	SealedFilesMax int
+	// Files bounds the open files of many logs together; nil: each log's bound is all there is.
+	Files *FileBudget
 	// AsideBytesMax bounds the bytes kept of everything that recovery cut off. Default 64 MiB.
 	AsideBytesMax int64
 

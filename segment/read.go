@@ -182,6 +182,19 @@ func (l *Log) addSpan(t *ReadTask, k int) bool {
 	return true
 }
 
+// holeBefore is the damaged range of files that are missing between segment k and the one before it, or the log's start; nil if none is.
+// No read goes over it.
+func (l *Log) holeBefore(k int) *FaultyRange {
+	end := l.start.Index
+	if k > 0 {
+		end = l.segs[k-1].last.index
+	}
+	if l.segs[k].head.base == end+1 {
+		return nil
+	}
+	return l.faultyAt(l.segs[k].head.base - 1)
+}
+
 // fileOf returns the open file of s, opening that of a sealed segment and closing the one that was not used for longest.
 func (l *Log) fileOf(s *segment) (*handle, error) {
 	l.uses++
@@ -193,25 +206,28 @@ func (l *Log) fileOf(s *segment) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.file = newHandle(f)
+	s.file = newHandle(f, l.o.Files)
 	l.closeSealed(s)
 	return s.file, nil
 }
 
-// closeSealed keeps the open files of sealed segments within their bound; keep stays open.
+// closeSealed keeps the open files of sealed segments within their bounds, the log's and the shared one; keep stays open.
 func (l *Log) closeSealed(keep *segment) {
-	open := 0
-	var oldest *segment
-	for _, s := range l.segs {
-		if !s.sealed || s.file == nil {
-			continue
+	for {
+		open := 0
+		var oldest *segment
+		for _, s := range l.segs {
+			if !s.sealed || s.file == nil {
+				continue
+			}
+			open++
+			if s != keep && (oldest == nil || s.used < oldest.used) {
+				oldest = s
+			}
 		}
-		open++
-		if s != keep && (oldest == nil || s.used < oldest.used) {
-			oldest = s
+		if oldest == nil || open <= l.o.SealedFilesMax && !l.o.Files.over() {
+			return
 		}
-	}
-	if open > l.o.SealedFilesMax && oldest != nil {
 		l.retire(oldest)
 		oldest.cold.Store(nil)
 	}
@@ -225,6 +241,9 @@ func (l *Log) ColdEntries(lo, hi, bytesMax uint64) *ReadTask {
 		return t
 	}
 	for k, size := l.segmentOf(lo), int64(0); k < len(l.segs) && l.segs[k].head.base < hi && size <= int64(t.bytesMax); k++ {
+		if len(t.spans) > 0 && l.holeBefore(k) != nil {
+			break
+		}
 		if !l.addSpan(t, k) || len(t.spans) == spansMax {
 			break
 		}
@@ -244,6 +263,12 @@ func (l *Log) ColdRead(from, limit int64, bytesMax int) *ReadTask {
 	k := max(0, sort.Search(len(l.segs), func(k int) bool { return l.segs[k].head.offset > from })-1)
 	for size := int64(0); k < len(l.segs) && size <= int64(bytesMax); k++ {
 		s := l.segs[k]
+		if hole := l.holeBefore(k); hole != nil && s.head.offset > from {
+			if len(t.spans) == 0 {
+				t.Err = &FaultyError{*hole}
+			}
+			break
+		}
 		if s.head.offset >= limit {
 			break
 		}
@@ -266,6 +291,12 @@ func (l *Log) SeekTime(ms int64) *ReadTask {
 	t := l.newRead(wants{time: ms, byTime: true}, 0)
 	k := sort.Search(len(l.segs), func(k int) bool { return l.segs[k].time >= ms })
 	for ; k < len(l.segs) && len(t.spans) < spansMax; k++ {
+		if hole := l.holeBefore(k); hole != nil {
+			if len(t.spans) == 0 {
+				t.Err = &FaultyError{*hole} // what was looked for may be in it
+			}
+			return t
+		}
 		if l.segs[k].next == l.segs[k].head.offset {
 			continue // no data in it
 		}

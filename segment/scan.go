@@ -27,7 +27,7 @@ func (r *recovery) scan(f, after *found) error {
 		return err
 	}
 	s := newSegment(f.head)
-	s.file = newHandle(file)
+	s.file = newHandle(file, l.o.Files)
 	l.segs = append(l.segs, s)
 	f.f = file
 	defer func() { f.f = nil }() // the segment's from here on

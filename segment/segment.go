@@ -14,15 +14,39 @@ import (
 
 // handle is an open file that its users share; the last one closes it.
 type handle struct {
-	f    vfs.File
-	refs atomic.Int32
+	f      vfs.File
+	refs   atomic.Int32
+	budget *FileBudget
 }
 
-func newHandle(f vfs.File) *handle {
-	h := &handle{f: f}
+func newHandle(f vfs.File, budget *FileBudget) *handle {
+	h := &handle{f: f, budget: budget}
 	h.refs.Store(1)
+	budget.opened(1)
 	return h
 }
+
+// FileBudget bounds the open files of all logs of a broker together. When more are open, a log that opens a sealed segment's file closes
+// all other sealed ones of its own: so at most as many stay open as the budget says, and one sealed file and the unsealed ones of each
+// log. It may be used by several goroutines; nil has no bound.
+type FileBudget struct {
+	max  int64
+	open atomic.Int64
+}
+
+// NewFileBudget makes a budget of so many files.
+func NewFileBudget(files int) *FileBudget { return &FileBudget{max: int64(files)} }
+
+// Open is how many files of logs are open.
+func (b *FileBudget) Open() int64 { return b.open.Load() }
+
+func (b *FileBudget) opened(n int64) {
+	if b != nil {
+		b.open.Add(n)
+	}
+}
+
+func (b *FileBudget) over() bool { return b != nil && b.open.Load() > b.max }
 
 func (h *handle) acquire() *handle {
 	h.refs.Add(1)
@@ -44,7 +68,11 @@ func (h *handle) tryAcquire() bool {
 
 // release gives one reference up. The error is that of closing the file, if this was the last.
 func (h *handle) release() error {
-	if h.refs.Add(-1) > 0 || h.f == nil {
+	if h.refs.Add(-1) > 0 {
+		return nil
+	}
+	h.budget.opened(-1)
+	if h.f == nil {
 		return nil
 	}
 	return h.f.Close()

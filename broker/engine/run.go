@@ -37,9 +37,12 @@ type Sink interface {
 
 // Options builds an Engine.
 type Options struct {
-	Node      uint64
-	Workers   int // >= 1
-	Readers   int // goroutines for cold reads and sealing, >= 1
+	Node    uint64
+	Workers int // >= 1
+	Readers int // goroutines for cold reads and sealing, >= 1
+	// Wanted tells whether what is read from files for a session could be given to it now: nothing is read for who is gone or takes
+	// nothing. nil: always. It is called by readers.
+	Wanted    func(session uint64) bool
 	TickEvery time.Duration
 	Journal   journal.Journal
 	NewOutbox func(worker int) Outbox
@@ -55,6 +58,7 @@ type Engine struct {
 	outs    []Outbox
 	sync    syncDriver
 	jobs    *Inbox[job]
+	ahead   chan struct{} // has a value for each read that is under way or not taken yet
 
 	stats     []workerStats
 	syncStats syncStats
@@ -69,7 +73,7 @@ type job struct {
 
 // New builds an engine without replicas.
 func New(opts Options) *Engine {
-	e := &Engine{opts: opts, jobs: NewInbox[job](), stats: make([]workerStats, opts.Workers)}
+	e := &Engine{opts: opts, jobs: NewInbox[job](), ahead: make(chan struct{}, readsAhead*max(opts.Readers, 1)), stats: make([]workerStats, opts.Workers)}
 	e.sync.init(e)
 	for i := range opts.Workers {
 		out := opts.NewOutbox(i)
@@ -149,6 +153,11 @@ func (e *Engine) runWorker(ctx context.Context, i int) error {
 		}
 		mono, wall := e.opts.Now()
 		e.workers[i].Step(mono, wall, events, &eff)
+		for k := range events {
+			if events[k].Cold != nil {
+				<-e.ahead
+			}
+		}
 		e.stats[i].put(e.workers[i], mono)
 		e.carryOut(i, &eff)
 		if err := diskFailure(eff.Halted); err != nil {
@@ -213,17 +222,32 @@ func (e *Engine) runJobs(ctx context.Context) {
 		case <-e.jobs.Wake():
 		}
 		jobs = e.jobs.Take(jobs)
-		for _, j := range jobs {
-			g.Go(func() error { e.do(j); return nil }) // waits while Readers jobs run
+		for i, j := range jobs {
+			jobs[i] = job{}                                 // what a job has read is held by whoever takes it, not by this list until its end
+			g.Go(func() error { e.do(ctx, j); return nil }) // waits while Readers jobs run
 		}
 	}
 }
 
-func (e *Engine) do(j job) {
+// readsAhead is how many reads per reader may be done and not taken by their workers: each holds its bytes.
+const readsAhead = 2
+
+func (e *Engine) do(ctx context.Context, j job) {
 	switch {
 	case j.cold != nil:
-		j.cold.Do()
-		e.Post(j.worker, Event{Cold: j.cold})
+		select {
+		case e.ahead <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		if e.opts.Wanted == nil || j.cold.Session() == 0 || e.opts.Wanted(j.cold.Session()) {
+			j.cold.Do()
+		} else {
+			j.cold.Skip()
+		}
+		if !e.Post(j.worker, Event{Cold: j.cold}) {
+			<-e.ahead
+		}
 	case j.seal != nil:
 		j.seal.Err = j.seal.Task.Do()
 		e.Post(j.worker, Event{Seal: j.seal})

@@ -82,6 +82,7 @@ func (r *Replica) applyConfChange(e *raft.Entry) error {
 	}
 	// An error means that the change is invalid: on every replica the entry is an applied no-op (raft-api.md §1).
 	if conf, err := r.node.ApplyConfChange(cc); err == nil {
+		r.members.confirmed = sameConf(conf, r.conf)
 		r.conf = conf
 	}
 	return nil

@@ -13,7 +13,7 @@ func (r *Replica) IdleTicks() int {
 	case r.role != raft.StateFollower || r.leader == 0,
 		r.reads.waiting() > 0 || len(r.results) > 0 || len(r.transfers) > 0,
 		r.fill.phase != fillNone || len(r.damage.ranges) > 0 || s.on,
-		r.trim.index > r.trim.stable || r.trim.dropTo >= r.log.FirstIndex():
+		r.refill.on || r.trim.index > r.trim.stable || r.trim.dropTo >= r.log.FirstIndex():
 		return 0
 	case s.due == 0:
 		return min(r.node.IdleTicks(), max(0, scrubFirstTicks-1-s.ticks))
@@ -28,6 +28,7 @@ func (r *Replica) Skip(ticks int) {
 	}
 	r.node.TickN(ticks)
 	r.slow = slowDisk{}
+	r.heard += ticks
 	r.fill.budget = r.opts.FillBytesPerTick
 	r.scrub.ticks += ticks
 }
@@ -44,6 +45,7 @@ type Calm struct {
 // Heard says that a heartbeat as c allows it came: it was answered already.
 func (r *Replica) Heard(c *Calm) {
 	if r.fatal == nil {
+		r.heard = 0
 		r.node.StepCalm(&raft.Message{Type: raft.MsgHeartbeat, From: c.Leader, To: c.ID, Term: c.Term})
 	}
 }
@@ -74,6 +76,9 @@ func (r *Replica) StepCalm(env *Env, from uint64, m *raft.Message) bool {
 		return false
 	}
 	answer, taken := r.node.StepCalm(m)
+	if taken {
+		r.heard = 0
+	}
 	if taken && answer.To != 0 {
 		r.send(env, &answer)
 	}

@@ -129,6 +129,9 @@ func (r *Replica) readError(q *Request, err error) *Error {
 	return &Error{Reason: ReasonInternal, Message: err.Error()}
 }
 
+// skippedRetryMs is when a client whose read was not done may ask again.
+const skippedRetryMs = 50
+
 // ReadDone takes a cold read back, done.
 func (r *Replica) ReadDone(env *Env, c *ColdRead) {
 	if r.fatal != nil {
@@ -159,6 +162,10 @@ func (r *Replica) ReadDone(env *Env, c *ColdRead) {
 		return
 	}
 	r.reads.cold--
+	if c.skipped {
+		env.fail(c.fetch, &Error{Reason: ReasonOverloaded, RetryAfterMs: skippedRetryMs, Message: "answers that are not sent yet hold as much of this broker's memory as limits.bytes-in-flight allows: read them, and retry"})
+		return
+	}
 	if errors.Is(c.Task.Err, segment.ErrStale) {
 		r.read(env, c.fetch) // what it read was replaced meanwhile, by a snapshot or a new leader
 		return

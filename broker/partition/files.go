@@ -166,6 +166,7 @@ func (r *Replica) installFiles(env *Env) {
 			r.damage.entries += files[i].Last - files[i].Base + 1
 			continue
 		case errors.Is(err, segment.ErrInvalid), errors.Is(err, segment.ErrBusy): // what is here changed meanwhile: asked again
+			r.note(env, Note{Kind: NoteFillFailed, Peer: r.nodeOf(peer), Index: files[i].Last, Err: err})
 		default:
 			r.halt(env, fmt.Errorf("repair of a lost file: %w", err))
 			return

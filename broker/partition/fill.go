@@ -242,6 +242,16 @@ func (r *Replica) refuseFill(env *Env, m *raft.Message, err error) {
 	r.send(env, &raft.Message{Type: MsgPullFailed, From: r.opts.ReplicaID, To: m.From, Index: index})
 }
 
+// greetLeader tells the first leader after a start that no fill is under way here: one that sent a snapshot to the process before this one
+// would wait for it until its timeout.
+func (r *Replica) greetLeader(env *Env) {
+	if r.greeted || r.leader == 0 || r.role == raft.StateLeader {
+		return
+	}
+	r.greeted = true
+	r.send(env, &raft.Message{Type: MsgPullFailed, From: r.opts.ReplicaID, To: r.leader})
+}
+
 // fillFailed gives the fill under way up. What was fetched stays for the next one.
 func (r *Replica) fillFailed(env *Env, err error) {
 	if !r.lost.busy { // of lost files another peer is asked
@@ -259,6 +269,9 @@ func (r *Replica) endFill() {
 	r.fill = fill{token: f.token, budget: f.budget}
 	r.lost.busy = false
 }
+
+// Installing reports whether a snapshot is being put in the place of the log.
+func (r *Replica) Installing() bool { return r.fatal == nil && r.fill.phase >= fillPreparing }
 
 // Filling reports whether the replica holds one of its worker's fillsMax places.
 func (r *Replica) Filling() bool { return r.fatal == nil && r.fill.staging != nil }

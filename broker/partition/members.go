@@ -36,6 +36,13 @@ const (
 type members struct {
 	peers []Peer
 	want  Membership // Version 0: none was told since the start
+	// confirmed: the configuration is that of the birth, or the last configuration entry applied changed nothing. Then a majority holds for
+	// sure that the configuration before it is committed (see confirm).
+	confirmed bool
+}
+
+func sameConf(a, b raft.ConfState) bool {
+	return slices.Equal(a.Voters, b.Voters) && slices.Equal(a.Learners, b.Learners) && slices.Equal(a.VotersOutgoing, b.VotersOutgoing) && slices.Equal(a.LearnersNext, b.LearnersNext)
 }
 
 // nodeOf is the broker of a replica, 0 if it is not known.
@@ -72,7 +79,7 @@ func (r *Replica) SetMembership(_ *Env, m Membership) {
 	if r.fatal != nil || m.Version == 0 || m.Version < r.members.want.Version {
 		return
 	}
-	r.members = members{want: m, peers: m.Peers}
+	r.members.want, r.members.peers = m, m.Peers
 }
 
 // memberTick brings the configuration one step closer to the wanted one. It reports whether EndStep has work. A change that the
@@ -93,6 +100,8 @@ func (r *Replica) memberTick(env *Env) (proposed bool) {
 	}
 	changes := r.remaining()
 	switch {
+	case len(changes) == 0 && !r.members.confirmed:
+		return r.confirm()
 	case len(changes) == 0:
 		r.settle(env)
 		return false
@@ -104,7 +113,12 @@ func (r *Replica) memberTick(env *Env) (proposed bool) {
 	return r.changeMembers(changes...)
 }
 
-// settle reports that the wanted configuration is in effect, once. A leader that it removed leaves that to the next one.
+// confirm proposes a change of nothing. Whoever makes a configuration entry durable makes durable with it that the one before is
+// committed, so when this one is committed, a majority of the wanted voters starts with the wanted configuration, whatever happens. Before
+// that the removed replicas may still be needed: if this leader went for good, the others would count their votes.
+func (r *Replica) confirm() bool { return r.changeMembers(raft.ConfChangeSingle{}) }
+
+// settle reports that the wanted configuration is in effect for good, once. A leader that it removed leaves that to the next one.
 func (r *Replica) settle(env *Env) {
 	c := &r.lead.changing
 	if c.settled != c.version && slices.Contains(r.members.want.Voters, r.opts.ReplicaID) {

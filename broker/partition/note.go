@@ -12,6 +12,7 @@ const (
 	NoteHopeless                       // Range, Err: not entry by entry
 	NoteFilling                        // Peer, Index, Bytes: a snapshot's files are being fetched
 	NoteFilled                         // Peer, Index, Bytes: and are installed
+	NoteGivenUp                        // From, To or Index: an operator gave up records, or what only a lost log held
 	NoteWhole                          // Index: a lost log is refilled; the replica counts as any other again
 	NoteFillFailed                     // Peer, Index, Err: the leader will send it again
 )
@@ -25,6 +26,7 @@ type Note struct {
 	Peer      uint64 // node that gave the last entry, or sends the files
 	Index     uint64 // that the snapshot ends with
 	Bytes     int64  // of the snapshot's files
+	From, To  int64  // offsets given up: [From, To)
 	Err       error
 }
 

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"fmt"
+	"slices"
 
 	"lograft/raft"
 	"lograft/segment"
@@ -12,16 +13,20 @@ import (
 type persistence struct {
 	// Invariant: in order of number; a Ready that had nothing to persist is stable with the one before it.
 	readys []unsynced
-	dirty  bool // entries were appended since the last capture
-	hard   bool // term, vote or a configuration entry changed since the last capture: both hard-state journals must have it
-	lazy   bool // only the commit index changed: written when convenient
-	trim   bool // hard, for the sake of a trim: also if no Ready waits
+	dirty  bool   // entries were appended since the last capture
+	hard   bool   // term, vote or a configuration entry changed since the last capture: both hard-state journals must have it
+	lazy   bool   // only the commit index changed: written when convenient
+	trim   bool   // hard, for the sake of a trim: also if no Ready waits
+	commit uint64 // that a synced journal holds for sure
 }
 
 type unsynced struct {
 	number  uint64
 	persist bool           // it had something to persist
 	send    []raft.Message // PersistedMessages; the core keeps them until OnPersistReady
+	// commit must be in a synced journal, too, if the Ready holds a configuration change: whoever holds change k+1 for sure knows for sure
+	// that k is committed (storage.md "Writing 3"). 0: it holds none.
+	commit uint64
 }
 
 // SyncItem is one replica's share of a sync round: what must be on stable storage before Synced is called with it. Everything in it
@@ -119,6 +124,7 @@ func (r *Replica) softState(env *Env, s *raft.SoftState) {
 	}
 	r.role, r.leader = s.RaftState, s.LeaderID
 	r.leaderKnown(env)
+	r.greetLeader(env)
 }
 
 func (r *Replica) announce(env *Env) {
@@ -179,13 +185,15 @@ func (r *Replica) rememberHardState(rd *raft.Ready) {
 	if voted {
 		r.persist.hard = true
 	}
-	for i := range rd.Entries {
-		if rd.Entries[i].Type != raft.EntryNormal {
-			r.persist.hard = true
-		}
+	if changesMembers(rd.Entries) {
+		r.persist.hard = true
 	}
 	r.hard = rd.HardState
 	r.persist.lazy = true
+}
+
+func changesMembers(entries []raft.Entry) bool {
+	return slices.ContainsFunc(entries, func(e raft.Entry) bool { return e.Type != raft.EntryNormal })
 }
 
 // termMoved drops what an earlier leadership of this same replica had in flight: it may have lost and won between two Readys.
@@ -207,7 +215,11 @@ func (r *Replica) keepPersisted(env *Env, rd *raft.Ready) {
 		}
 		return
 	}
-	r.persist.readys = append(r.persist.readys, unsynced{number: rd.Number, persist: persist, send: rd.PersistedMessages})
+	u := unsynced{number: rd.Number, persist: persist, send: rd.PersistedMessages}
+	if changesMembers(rd.Entries) {
+		u.commit = r.hard.Commit
+	}
+	r.persist.readys = append(r.persist.readys, u)
 }
 
 func (r *Replica) send(env *Env, m *raft.Message) {
@@ -281,10 +293,16 @@ func (r *Replica) Synced(env *Env, item SyncItem, err error) (mark segment.Mark,
 		return segment.Mark{}, false
 	}
 	r.trimSynced(env, item.Hard)
+	if item.Hard != nil {
+		r.persist.commit = max(r.persist.commit, item.Hard.Commit)
+	}
 	done := r.persist.readys
 	n := 0
-	for n < len(done) && (done[n].number <= item.Number || !done[n].persist) {
+	for n < len(done) && (done[n].number <= item.Number || !done[n].persist) && done[n].commit <= r.persist.commit {
 		n++
+	}
+	if n < len(done) && done[n].commit > r.persist.commit {
+		r.persist.hard = true // the journal took what the log held before this round: now it holds more
 	}
 	if n > 0 {
 		for i := range done[:n] {

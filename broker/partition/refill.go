@@ -69,7 +69,12 @@ func (r *Replica) refillTick(env *Env) {
 	if f.target == 0 || r.applied < f.target || r.fill.phase != fillNone || len(r.damage.ranges) > 0 || r.log.Durable() < r.applied {
 		return
 	}
-	f.ending = true
+	r.endRefill(env, func() {})
+}
+
+// endRefill makes durable that this replica counts as any other again, then lets it; then is called in that step.
+func (r *Replica) endRefill(env *Env, then func()) {
+	r.refill.ending = true
 	var err error
 	r.job(env, func() { err = r.opts.Whole() }, func(env *Env) {
 		if err != nil {
@@ -79,6 +84,7 @@ func (r *Replica) refillTick(env *Env) {
 		r.refill = refill{}
 		r.node.SetElectable(r.electable())
 		r.note(env, Note{Kind: NoteWhole, Index: r.applied})
+		then()
 	})
 }
 

@@ -109,9 +109,11 @@ type Replica struct {
 	full      int // ticks for which this leader's disk has been at its reserve while a majority has room
 	damage    damage
 	fill      fill
+	greeted   bool // the first leader after the start knows that no fill is under way
 	scrub     scrub
 	refill    refill
 	lost      lostFiles
+	heard     int                   // ticks since the leader spoke
 	results   map[[16]byte][]waiter // state machine groups: who waits for which command
 	asks      asking
 
@@ -165,6 +167,7 @@ func New(opts Options) (*Replica, error) {
 	if err := r.restore(); err != nil {
 		return nil, err
 	}
+	r.members.confirmed = sameConf(r.conf, opts.Birth)
 	r.hard.Commit = max(r.hard.Commit, r.applied)
 	r.openedAt = r.hard.Commit
 	r.st = &store{log: r.log, hard: r.hard, conf: r.conf, catchUpBytes: opts.CatchUpBytes}
@@ -291,6 +294,7 @@ func (r *Replica) Tick(env *Env) bool {
 		return false
 	}
 	ready := r.node.Tick()
+	r.heard++
 	if r.opts.FirstLeader && r.leader == 0 && r.log.LastIndex() < r.log.FirstIndex() {
 		ready = r.node.Campaign() == nil || ready // an error says that it can't be elected: others stand later
 	}
@@ -353,6 +357,9 @@ func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
 	case raft.MsgPropose:
 		r.proposeForwarded(env, m)
 		return
+	}
+	if m.From == r.leader && m.Term == r.hard.Term {
+		r.heard = 0
 	}
 	if m.Type == raft.MsgAppend {
 		for i := range m.Entries {
@@ -436,6 +443,8 @@ func (r *Replica) Do(env *Env, q *Request) {
 			r.startScrub()
 		}
 		env.reply(Reply{From: q.From, Token: q.Token, LeaderEpoch: int32(r.hard.Term), Describe: r.describe(), Scrub: r.scrubState()})
+	case OpRecover:
+		r.recover(env, q)
 	case OpDescribe:
 		env.reply(Reply{From: q.From, Token: q.Token, LeaderEpoch: int32(r.hard.Term), Describe: r.describe()})
 	default:

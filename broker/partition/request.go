@@ -25,6 +25,7 @@ const (
 	OpAsk                      // Ask: a question to the Coordinator that leads; waits without a deadline
 	OpTrim                     // Offset: the new log start, or TrimAll; answered when it can't be undone
 	OpEpochEnd                 // Offset: a leader epoch, Consistency; answers where it ended
+	OpRecover                  // Offset 1: give up what no copy holds; 0: say what that would be; answers Reply.Recovery
 	OpRelease                  // ProducerID, ProducerEpoch: this producer is closed
 )
 
@@ -113,6 +114,7 @@ type Reply struct {
 	Answer   any    // query, ask: immutable
 	Describe *Description
 	Scrub    *ScrubState
+	Recovery *Recovery
 }
 
 // Description is a replica's view of itself and, when it leads, of its followers.

@@ -10,8 +10,8 @@ import (
 
 // Bounds of what a replica gives to those that are filled from it.
 const (
-	CatchUpBytesDefault = 64 << 20 // a peer that lacks more sealed bytes is sent files instead of entries
-	sourceIdleNs        = int64(600e9)
+	CatchUpBytesDefault = 64 << 20    // a peer that lacks more sealed bytes is sent files instead of entries
+	sourceIdleNs        = int64(60e9) // many times as long as a receiver that waits for its turn keeps silent
 	sourcesMax          = 4
 	pullServingMax      = 4 // reads for peers at a time; what is asked beyond is not answered
 )
@@ -124,11 +124,12 @@ func (r *Replica) makeSource(env *Env) {
 	})
 }
 
-// newSource is the snapshot of a finished manifest. A state machine's is its state alone: no segment is needed to serve from it.
+// newSource is the snapshot of a finished manifest. A state machine's is its state alone: no segment is needed, or kept, to serve from it.
 func (r *Replica) newSource(env *Env, t *segment.ManifestTask) (*source, error) {
 	m := t.Manifest
 	if r.opts.Machine != nil {
 		m.Start, m.Segments = m.Last, nil
+		r.log.Unpin(t.Pin)
 	}
 	c, err := decodeCheckpoint(m.Checkpoint)
 	if err != nil {
@@ -186,7 +187,13 @@ func (r *Replica) servePull(env *Env, m *raft.Message) {
 	if r.role == raft.StateLeader {
 		r.node.ReportSnapshot(m.From, raft.SnapshotProgress)
 	}
-	if ask.bytes == 0 || r.st.sources.serving >= pullServingMax {
+	if ask.bytes == 0 { // it is still wanted, by one that waits for its turn; which one is not said
+		for _, m := range r.st.sources.all {
+			m.used = env.Now
+		}
+		return
+	}
+	if r.st.sources.serving >= pullServingMax {
 		return
 	}
 	to := m.From

@@ -50,6 +50,8 @@ type ColdRead struct {
 
 	verify *segment.VerifyTask // in place of Task: a segment to check
 
+	skipped bool // it was not done: nobody could be given what it reads
+
 	work func() // in place of Task: any other file operation; then goes on with it in the replica's step
 	then func(*Env)
 }
@@ -65,6 +67,17 @@ func (c *ColdRead) Do() {
 		c.Task.Do()
 	}
 }
+
+// Session is whose request the read is for, 0 if nobody waits for its bytes.
+func (c *ColdRead) Session() uint64 {
+	if c.fetch == nil || c.fetch.Op != OpFetch {
+		return 0
+	}
+	return c.fetch.From
+}
+
+// Skip stands in for Do where Session can't be given anything: the request is refused, to be tried again.
+func (c *ColdRead) Skip() { c.skipped = true }
 
 func (s *store) InitialState() (raft.HardState, raft.ConfState, error) { return s.hard, s.conf, nil }
 

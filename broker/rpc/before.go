@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"lograft/broker/partition"
@@ -50,8 +52,9 @@ func (g *Guard) unary(srv any, s grpc.ServerStream, path string, m *grpc.MethodD
 	if refusal != nil {
 		return g.refuse(a, refusal)
 	}
+	receive := func(m any) error { return g.heard(s.Context(), s.RecvMsg(m)) }
 	call := func() error {
-		out, err := m.Handler(srv, s.Context(), s.RecvMsg, func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		out, err := m.Handler(srv, s.Context(), receive, func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			return g.one(ctx, a, in, next)
 		})
 		if err != nil {
@@ -63,6 +66,20 @@ func (g *Guard) unary(srv any, s grpc.ServerStream, path string, m *grpc.MethodD
 		return g.public(a, call)
 	}
 	return call()
+}
+
+// heard notes what a client sent that could not be received: a message beyond the bounds, or none at all.
+func (g *Guard) heard(ctx context.Context, err error) error {
+	switch status.Code(err) {
+	case codes.ResourceExhausted: // gRPC's word for a message that is too large
+		if g.counts != nil {
+			g.counts.refuse(partition.ReasonTooLarge)
+		}
+		g.who.Strike(ctx)
+	case codes.Internal, codes.Unimplemented: // counted by Server.Malformed, or not a message at all
+		g.who.Strike(ctx)
+	}
+	return err
 }
 
 // one judges the message of a unary call and runs it.

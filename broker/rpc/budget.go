@@ -38,11 +38,17 @@ func (b *Budget) take(n int) bool {
 	return true
 }
 
+// Give gives n bytes back.
+func (b *Budget) Give(n int) { b.give(n) }
+
 func (b *Budget) give(n int) {
 	if b != nil {
 		b.used.Add(int64(-n))
 	}
 }
+
+// Full reports whether no more would be taken.
+func (b *Budget) Full() bool { return b != nil && b.used.Load() >= b.max }
 
 // Used is what is taken now.
 func (b *Budget) Used() int64 {

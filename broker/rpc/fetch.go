@@ -14,7 +14,6 @@ const (
 	fetchInflightMax     = 4096
 	fetchBytesDefault    = 1 << 20
 	fetchBytesMax        = 8 << 20
-	recordsInflatedMax   = 16 << 20 // of one batch, for clients that ask for plain records
 	readTimeoutDefaultNs = int64(5e9)
 )
 
@@ -59,42 +58,27 @@ type fetching struct {
 	correlation uint64
 	group       partition.GroupID
 	offset      int64
-	plain       bool
+	// plainRecords: the client takes records instead of batches.
+	plainRecords bool
 }
 
-func (f *fetching) response(env *Env, r *partition.Reply) (*pb.FetchResponse, *partition.Error) {
-	out := &pb.FetchResponse{HighWatermark: r.HighWatermark, HighConfirmed: r.HighConfirmed, LogStart: r.LogStart, LeaderEpoch: r.LeaderEpoch,
+// response makes the answer. held is what it takes of the budget of answers beside the reply's own bytes (Effects.Held).
+func (f *fetching) response(env *Env, r *partition.Reply) (out *pb.FetchResponse, held int, refused *partition.Error) {
+	out = &pb.FetchResponse{HighWatermark: r.HighWatermark, HighConfirmed: r.HighConfirmed, LogStart: r.LogStart, LeaderEpoch: r.LeaderEpoch,
 		ServedBy: env.Dir.NodeID(), Session: sessionToken(f.group, r.Applied), NextOffset: f.offset}
 	if n := len(r.Batches); n > 0 {
 		last, err := record.Parse(r.Batches[n-1])
 		if err != nil {
-			return nil, &partition.Error{Reason: partition.ReasonInternal, Message: err.Error()}
+			return nil, 0, &partition.Error{Reason: partition.ReasonInternal, Message: err.Error()}
 		}
 		out.NextOffset = last.NextOffset()
 	}
-	if !f.plain {
+	if !f.plainRecords {
 		out.Batches = r.Batches
-		return out, nil
+		return out, 0, nil
 	}
-	for _, raw := range r.Batches {
-		for rec, err := range record.Batch(raw).Iterate(record.Limits{DecompressedBytesMax: recordsInflatedMax}) {
-			if err != nil {
-				return nil, &partition.Error{Reason: partition.ReasonCorrupt, Message: err.Error() + ": fetch batches instead of plain records"}
-			}
-			if rec.Offset >= f.offset {
-				out.Records = append(out.Records, toRecord(&rec))
-			}
-		}
-	}
-	return out, nil
-}
-
-func toRecord(r *record.Record) *pb.Record {
-	out := &pb.Record{Key: r.Key, Value: r.Value, Timestamp: r.Timestamp, Offset: r.Offset}
-	for _, h := range r.Headers {
-		out.Headers = append(out.Headers, &pb.Header{Key: h.Key, Value: h.Value})
-	}
-	return out
+	held, refused = f.plain(env, r.Batches, out)
+	return out, held, refused
 }
 
 // Fetch is the unary call.
@@ -116,18 +100,18 @@ func (s *Fetch) Step(now int64, ev *Event, eff *Effects) {
 			eff.fail(err)
 			return
 		}
-		s.fetching = fetching{group: q.Group, offset: q.Offset, plain: m.GetPlainRecords()}
+		s.fetching = fetching{group: q.Group, offset: q.Offset, plainRecords: m.GetPlainRecords()}
 		s.ask(eff, q)
 	case ev.Reply != nil && ev.Reply.Err != nil:
 		eff.fail(ev.Reply.Err)
 	case ev.Reply != nil:
 		s.env.Caller.charge(now, spendFetch, ev.Reply.Bytes)
-		out, err := s.response(s.env, ev.Reply)
+		out, held, err := s.response(s.env, ev.Reply)
 		if err != nil {
 			eff.fail(err)
 			return
 		}
-		eff.Send = append(eff.Send, out)
+		eff.Send, eff.Held = append(eff.Send, out), held
 		eff.Done = true
 	}
 }
@@ -176,7 +160,9 @@ func (s *FetchStream) answer(now int64, r *partition.Reply, eff *Effects) {
 	err := r.Err
 	if err == nil {
 		s.env.Caller.charge(now, spendFetch, r.Bytes)
-		out.Response, err = f.response(s.env, r)
+		var held int
+		out.Response, held, err = f.response(s.env, r)
+		eff.Held += held
 	}
 	if err != nil {
 		out.Response, out.Error = nil, toError(s.env.Dir, err)

@@ -23,6 +23,13 @@ type FetchPartitions struct {
 	looking  int            // first answers that have not come yet
 	bytes    int
 	wanted   int
+	held     int // of the budget of answers, by results
+}
+
+// release implements releaser.
+func (s *FetchPartitions) release() {
+	s.env.Answers.give(s.held)
+	s.held = 0
 }
 
 // NewFetchPartitions begins a call; its one message is a *pb.FetchPartitionsRequest.
@@ -46,6 +53,7 @@ func (s *FetchPartitions) Step(now int64, ev *Event, eff *Effects) {
 	if s.looking == 0 && (s.bytes >= s.wanted || len(s.asked) == 0) {
 		eff.Send = append(eff.Send, &pb.FetchPartitionsResponse{Results: s.results})
 		eff.Done = true
+		eff.Held, s.held = s.held, 0
 	}
 }
 
@@ -70,7 +78,7 @@ func (s *FetchPartitions) begin(now int64, m *pb.FetchPartitionsRequest, eff *Ef
 		}
 		q.MinBytes, q.Deadline = 0, until
 		q.MaxBytes = min(q.MaxBytes, max(1, fetchManyBytes/n))
-		s.requests[i], s.fetches[i] = q, fetching{group: q.Group, offset: q.Offset, plain: f.GetPlainRecords()}
+		s.requests[i], s.fetches[i] = q, fetching{group: q.Group, offset: q.Offset, plainRecords: f.GetPlainRecords()}
 		s.asked[s.ask(eff, q)] = i
 		s.looking++
 	}
@@ -90,7 +98,9 @@ func (s *FetchPartitions) take(now int64, r *partition.Reply, eff *Effects) {
 	out, err := (*pb.FetchResponse)(nil), r.Err
 	if err == nil {
 		s.env.Caller.charge(now, spendFetch, r.Bytes)
-		out, err = s.fetches[i].response(s.env, r)
+		var held int
+		out, held, err = s.fetches[i].response(s.env, r)
+		s.held += held
 	}
 	if err != nil {
 		s.results[i] = &pb.FetchPartitionsResult{Error: toError(s.env.Dir, err)}

@@ -23,6 +23,8 @@ type Authenticator interface {
 	// Who is the principal of a call, "" for an anonymous one. fresh reports later whether the proof still holds. The error is one of
 	// a proof that is wrong, never of one that is missing.
 	Who(ctx context.Context) (principal string, fresh func() bool, err error)
+	// Strike notes that a call sent what no client sends: a connection of many such calls is slowed down.
+	Strike(ctx context.Context)
 }
 
 // Guard stands before every call: who is it, and may he (the table in rules.go). A panic in a call ends that call alone.
@@ -254,7 +256,7 @@ func (w *guardedStream) refuseWith(err *partition.Error) {
 // RecvMsg implements grpc.ServerStream.
 func (w *guardedStream) RecvMsg(m any) error {
 	if err := w.ServerStream.RecvMsg(m); err != nil {
-		return err
+		return w.guard.heard(w.ctx, err)
 	}
 	for {
 		err := w.guard.judge(w.admission, m)

@@ -165,7 +165,8 @@ var rules = map[string]rule{
 	}},
 	"/lograft.v1.GroupService/DeleteGroup": {admin: true, needs: groupCall(cluster.OpDelete)},
 
-	"/lograft.v1.StorageService/Scrub": {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.StorageService/Scrub":   {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.StorageService/Recover": {admin: true, needs: clusterNeed(cluster.OpAlter)},
 
 	"/lograft.v1.MembershipService/AddBroker":          {admin: true, needs: clusterNeed(cluster.OpAlter)},
 	"/lograft.v1.MembershipService/RemoveBroker":       {admin: true, needs: clusterNeed(cluster.OpAlter)},

@@ -135,6 +135,7 @@ type runner struct {
 	session Session
 	eff     Effects
 	out     []proto.Message // not sent yet
+	held    int             // of the budget of answers, by what is in out or being sent
 	timer   *time.Timer
 	done    bool
 	err     error // with done: the call's status
@@ -153,6 +154,8 @@ func (r *runner) close() {
 	r.end(nil)
 	r.mu.Lock()
 	Release(r.session)
+	r.box.answers.give(r.held)
+	r.held = 0
 	r.mu.Unlock()
 	r.box.sent(math.MaxInt)
 }
@@ -183,6 +186,7 @@ func (r *runner) step(ev *Event) {
 		r.host.Post(reqs)
 	}
 	r.out = append(r.out, r.eff.Send...)
+	r.held += r.eff.Held
 	if r.eff.Timer > 0 {
 		r.timer.Reset(time.Duration(max(r.eff.Timer-r.host.Now(), 0)))
 	}
@@ -204,10 +208,13 @@ func (r *runner) receive(ev *Event) {
 	}
 }
 
+// unsentMax bounds the answers that wait for a client that does not read: what it asks then is not received.
+const unsentMax = 1024
+
 func (r *runner) full() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.session.Full() && !r.done
+	return (r.session.Full() || len(r.out) >= unsentMax) && !r.done
 }
 
 // run answers the client until the session is done or the call is over.
@@ -233,6 +240,7 @@ func (r *runner) run(ctx context.Context, send func(proto.Message) error) error 
 		}
 		clear(out)
 		out, r.out = r.out, out[:0]
+		held := r.held
 		done, err, room := r.done, r.err, !r.session.Full()
 		r.mu.Unlock()
 		if room {
@@ -257,10 +265,22 @@ func (r *runner) run(ctx context.Context, send func(proto.Message) error) error 
 		if bytes > 0 {
 			r.box.sent(bytes)
 		}
+		r.letGo(held)
 		if done {
 			return err
 		}
 	}
+}
+
+// letGo gives back what sent answers held.
+func (r *runner) letGo(held int) {
+	if held == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.held -= held
+	r.mu.Unlock()
+	r.box.answers.give(held)
 }
 
 // unary runs a session whose only message is in and whose first answer ends it.

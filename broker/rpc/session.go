@@ -24,6 +24,7 @@ type Event struct {
 type Effects struct {
 	Requests []partition.Request // From is set by the driver
 	Send     []proto.Message     // to the client, in order
+	Held     int                 // bytes of Env.Answers that the driver gives back (Budget.Give) when all of Send so far is sent
 	Timer    int64               // step again at this time (monotonic ns); 0: no change
 	Done     bool                // the session is over; Err, if any, is the call's status
 	Err      *partition.Error

@@ -193,8 +193,8 @@ func (s *Subscribe) send(p *subscribed, r *partition.Reply, eff *Effects) {
 	if !s.plain {
 		cut.Batches = s.affordable(p, r.Batches)
 	}
-	f := fetching{group: p.group, offset: p.offset, plain: s.plain}
-	out, err := f.response(s.env, &cut)
+	f := fetching{group: p.group, offset: p.offset, plainRecords: s.plain}
+	out, held, err := f.response(s.env, &cut)
 	if err != nil {
 		s.stop(p, err, eff)
 		return
@@ -202,6 +202,7 @@ func (s *Subscribe) send(p *subscribed, r *partition.Reply, eff *Effects) {
 	if s.plain {
 		s.payForRecords(out)
 	}
+	eff.Held += held
 	p.offset = out.GetNextOffset()
 	eff.Send = append(eff.Send, &pb.SubscribeResponse{Index: p.index, Generation: p.generation, Response: out})
 }

@@ -84,7 +84,20 @@ func (p *Peers) Prove(ctx context.Context, node uint64) error {
 	if err := p.source.StillGood(state); err != nil {
 		return err
 	}
-	return p.check(state.PeerCertificates[0], node)
+	err = p.check(state.PeerCertificates[0], node)
+	if err == nil {
+		proved(ctx)
+	}
+	return err
+}
+
+// proved notes that the caller of ctx has proved who he is.
+func proved(ctx context.Context) {
+	if caller, ok := peer.FromContext(ctx); ok {
+		if c, ok := caller.AuthInfo.(connInfo); ok && !c.conn.proven.Load() && c.conn.strikes.Load() < strikesMax {
+			c.conn.proven.Store(true)
+		}
+	}
 }
 
 // tlsState is the TLS state of a call's connection, with a certificate of the caller.
@@ -93,7 +106,11 @@ func tlsState(ctx context.Context) (tls.ConnectionState, error) {
 	if !ok {
 		return tls.ConnectionState{}, errors.New("no peer is known")
 	}
-	info, ok := caller.AuthInfo.(credentials.TLSInfo)
+	of := caller.AuthInfo
+	if c, ok := of.(connInfo); ok {
+		of = c.AuthInfo
+	}
+	info, ok := of.(credentials.TLSInfo)
 	if !ok || len(info.State.PeerCertificates) == 0 {
 		return tls.ConnectionState{}, errors.New("no certificate was shown")
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 )
 
 // sessionPrefix begins the tokens that this broker hands out; what has it not is a signed token.
@@ -79,6 +80,23 @@ func NewWho(source *Source, cluster, keyFile string, hasUser func(string) bool, 
 // Who is the principal of a call: of the token it carries, else of its certificate, else "". A wrong token is an error even beside a
 // good certificate. fresh tells later whether the proof still holds.
 func (w *Who) Who(ctx context.Context) (principal string, fresh func() bool, err error) {
+	principal, fresh, err = w.whoIs(ctx)
+	if err == nil && principal != "" {
+		proved(ctx)
+	}
+	return principal, fresh, err
+}
+
+// Strike notes that a call on the connection of ctx sent what no client sends.
+func (w *Who) Strike(ctx context.Context) {
+	if caller, ok := peer.FromContext(ctx); ok {
+		if c, ok := caller.AuthInfo.(connInfo); ok && c.conn.strikes.Add(1) >= strikesMax {
+			c.conn.proven.Store(false)
+		}
+	}
+}
+
+func (w *Who) whoIs(ctx context.Context) (principal string, fresh func() bool, err error) {
 	always := func() bool { return true }
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	switch len(values) {

@@ -175,6 +175,7 @@ type Sent struct {
 
 // Producer is a client that produces.
 type Producer struct {
+	gone    bool
 	w       *World
 	core    *core.Producer
 	streams map[string]*stream
@@ -207,7 +208,23 @@ func (p *Producer) ProduceTo(topic string, part int32, records ...*Sent) {
 	p.step(ev)
 }
 
+// Quit ends the program at once: its connections break.
+func (p *Producer) Quit() {
+	p.gone = true
+	breakAll(p.streams)
+}
+
+// breakAll breaks the streams of a program that ends.
+func breakAll(streams map[string]*stream) {
+	for _, at := range sortedKeys(streams) {
+		streams[at].breakOff()
+	}
+}
+
 func (p *Producer) step(ev *core.ProducerEvent) {
+	if p.gone {
+		return
+	}
 	var eff core.ProducerEffects
 	if ev.Down != "" {
 		delete(p.streams, ev.Down)
@@ -281,6 +298,7 @@ type Read struct {
 
 // Consumer is a client that reads a topic to the end as it is when it begins.
 type Consumer struct {
+	gone    bool
 	w       *World
 	core    *core.Consumer
 	streams map[string]*stream
@@ -306,7 +324,16 @@ func (w *World) newConsumer(o core.ConsumerOptions, s core.Subscription) *Consum
 // Done reports whether everything was read, or Err says why not.
 func (c *Consumer) Done() bool { return c.Err != nil || c.core.Done() }
 
+// Quit ends the program at once: its connections break.
+func (c *Consumer) Quit() {
+	c.gone = true
+	breakAll(c.streams)
+}
+
 func (c *Consumer) step(ev *core.ConsumerEvent) {
+	if c.gone {
+		return
+	}
 	var eff core.ConsumerEffects
 	if ev.Down != "" {
 		delete(c.streams, ev.Down)

@@ -37,7 +37,7 @@ type powerCut struct {
 }
 
 // files is the broker's file system with its disk's faults.
-func (n *Node) files() vfs.FS { return vfs.Inject(n.fs, n.disk) }
+func (n *Node) files() vfs.FS { return &tracked{FS: vfs.Inject(n.fs, n.disk), open: n.handles} }
 
 // Before implements vfs.Injector.
 func (d *disk) Before(c vfs.Call) vfs.Fault {

@@ -45,8 +45,11 @@ func AllFaults() []Fault {
 		{"clock step", 3, func(w *World) bool { return w.some().stepClock() }},
 		{"clock speed", 2, func(w *World) bool { return w.some().bendClock() }},
 		{"slow disk", 3, func(w *World) bool { return w.some().slowDisk() }},
+		{"disk at its reserve", 3, func(w *World) bool { return w.crowd(1) }},
+		{"disks of a majority at their reserve", 2, func(w *World) bool { return w.crowd(len(w.nodes)/2 + 1) }},
 		{"disk full", 3, func(w *World) bool { return w.some().fillDisk() }},
 		{"disk error armed", 5, func(w *World) bool { return w.some().armDisk() }},
+		{"directory lost", 4, func(w *World) bool { return w.doomed().loseDirectory() }},
 		{"bit flip in a sealed segment", 10, (*World).flipSealed},
 		{"leadership moved", 5, func(w *World) bool { return w.moveLeader() }},
 		{"restart", 4, func(w *World) bool { return w.restartAll() }},
@@ -331,6 +334,19 @@ func (n *Node) fillDisk() bool {
 	return true
 }
 
+// crowd leaves so many brokers less room than their reserve for a while. None of them may end for that.
+func (w *World) crowd(count int) bool {
+	for _, n := range w.shuffled()[:count] {
+		n.disk.setRoom(w.opts.DiskReserve * w.between(70, 95) / 100)
+		w.Log("node %d: disk at its reserve", n.id)
+		w.After(w.between(500e6, 5e9), func() {
+			w.Log("node %d: disk has room", n.id)
+			n.disk.setFull(false)
+		})
+	}
+	return true
+}
+
 // armDisk fails one of the next calls of the disk.
 func (n *Node) armDisk() bool {
 	op := []vfs.Op{vfs.OpSync, vfs.OpSync, vfs.OpWrite, vfs.OpSyncDir, vfs.OpRename, vfs.OpRead, vfs.OpCreate, vfs.OpTruncate}[n.w.rng.IntN(8)]
@@ -342,7 +358,10 @@ func (n *Node) armDisk() bool {
 // flipSealed turns one bit of a sealed segment of a group, always on the same broker of a run: a minority. What the broker has in
 // memory stays right; reading the file again finds it.
 func (w *World) flipSealed() bool {
-	n := w.nodes[w.opts.Seed%uint64(len(w.nodes))]
+	n := w.doomed()
+	if !n.seat.joined || n.seat.lost > 0 && !w.whole(n) {
+		return false // what else it held is lost already
+	}
 	groups, err := n.fs.List(dataDir + "/groups")
 	if err != nil || len(groups) == 0 {
 		return false
@@ -375,6 +394,9 @@ func (w *World) flipSealed() bool {
 	w.Log("node %d: bit of byte %d in %s turned", n.id, off, name)
 	return true
 }
+
+// doomed is the one broker of a run whose files rot or are lost: a minority.
+func (w *World) doomed() *Node { return w.nodes[w.opts.Seed%uint64(len(w.nodes))] }
 
 // rotten is a bit that was turned.
 type rotten struct {

@@ -17,8 +17,11 @@ import (
 
 // agree is C7: every group's replicas have applied everything, and hold the same segments and checkpoints, byte by byte.
 func (r *Run) agree() error {
-	v := r.nodes[0].parts.View()
-	groups := []cluster.Partition{{Number: -1, Group: v.MetadataGroup, Replicas: v.MetadataReplicas}}
+	if err := r.wanted(); err != nil {
+		return err
+	}
+	v := r.view()
+	groups := []cluster.Partition{v.Metadata}
 	for _, t := range v.Topics() {
 		groups = append(groups, t.Partitions...)
 	}
@@ -44,6 +47,9 @@ func (r *Run) agreeOn(p *cluster.Partition) error {
 		}
 		if last := replica.Node().BasicStatus().LastIndex; replica.Applied() != applied || last != applied {
 			return fmt.Errorf("group %x: node %d has applied %d of %d, node %d %d", p.Group[:2], n.id, replica.Applied(), last, p.Replicas[0].NodeID, applied)
+		}
+		if err := asWanted(p, replica); err != nil {
+			return fmt.Errorf("node %d: %w", n.id, err)
 		}
 		f, err := n.segments(p.Group)
 		if err != nil {
@@ -96,13 +102,17 @@ func (r *Run) forgive(g partition.GroupID, files map[uint64]check.Files) {
 	}
 }
 
-// stable is C1 at its root: what was just acknowledged would survive if all power went now, on a majority of its replicas. The record
-// was sent without compression.
-func (r *Run) stable(p *cluster.Partition, value string) {
+// stable is C1 at its root: what was just acknowledged would survive if all power went now, on a majority of its voters. The record
+// was sent without compression. While a partition is on the move only its leader knows who votes.
+func (r *Run) stable(number int32, value string) {
+	p := r.current(number)
+	if p.Moving() {
+		return
+	}
 	count := 0
 	for _, m := range p.Replicas {
 		n := r.Node(m.NodeID)
-		if n == r.victim || n.holds(p.Group, value) {
+		if n == r.victim || n.dir != m.Dir || n.holds(p.Group, value) {
 			count++
 		}
 	}

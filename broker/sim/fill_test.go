@@ -1,6 +1,11 @@
 package sim
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"lograft/broker/partition"
+)
 
 // fillOptions are DefaultOptions under which a replica that misses 8 KiB is sent files.
 func fillOptions(seed uint64) Options {
@@ -54,5 +59,48 @@ func TestSimFillBehind(t *testing.T) {
 	t.Logf("%d fills, %d installs", fills, installs)
 	if installs < len(all) {
 		t.Errorf("%d fills and %d installs in %d runs: too gentle to prove anything", fills, installs, len(all))
+	}
+}
+
+// What a snapshot's receiver was sent is kept for it also when it is trimmed; but soon after nobody asks any more, the files go.
+func TestSimTrimmedFilesGoAfterAFill(t *testing.T) {
+	seed := seeds(t)[0]
+	t.Logf("seed %d", seed)
+	w, topic := newCluster(t, fillOptions(seed))
+	part := &topic.Partitions[0]
+	writers := startWriters(w, topic, 2000)
+	w.RunFor(500e6)
+	w.Isolate(1)
+	w.RunFor(4e9)
+	w.Heal()
+	if !w.RunUntil(20e9, func() bool { return w.Counts.Installs > 0 }) {
+		t.Fatal("node 1 was not filled")
+	}
+	finishWriters(t, w, seed, writers)
+	healed(t, w, seed, topic)
+	files := func() (most int) {
+		for _, n := range w.nodes {
+			names, err := n.segments(part.Group)
+			if err != nil {
+				t.Fatal(err)
+			}
+			logs := 0
+			for name := range names {
+				if strings.HasSuffix(name, ".log") {
+					logs++
+				}
+			}
+			most = max(most, logs)
+		}
+		return most
+	}
+	w.Node(w.Leader(part)).Request(partition.Request{Op: partition.OpTrim, Group: part.Group, Offset: partition.TrimAll, Deadline: w.now + 5e9}, func(partition.Reply) {})
+	w.RunFor(10e9)
+	if n := files(); n < 5 {
+		t.Fatalf("%d segments: nothing is kept for the one that was filled, so this shows nothing", n)
+	}
+	w.RunFor(60e9)
+	if n := files(); n > 2 {
+		t.Errorf("%d segments are left a minute after everything was trimmed", n)
 	}
 }

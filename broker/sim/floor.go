@@ -24,6 +24,15 @@ func floors() map[string]int {
 		"vote and stable":           300,
 		"segment sealed":            300,
 		"trim":                      100,
+		"directory registered":      8,
+		"members: partition moved":  20,
+		"members: replica replaced": 35,
+		"members: sent back":        1,
+		"members: rebalance":        10,
+		"members: decommission":     8,
+		"membership settled":        100,
+		"replica retired":           200,
+		"snapshot installed":        200,
 		"frame lost":                3000,
 		"frame twice":               3000,
 	}
@@ -31,6 +40,7 @@ func floors() map[string]int {
 		f[fault.Name] = 4 * fault.Weight
 	}
 	f["bit flip in a sealed segment"] = 2 // not every group has one
+	f["directory lost"] = 8               // again only when all that it held is replaced
 	return f
 }
 

@@ -146,6 +146,8 @@ func (m *Member) step(ev *core.GroupEvent) {
 	if eff.Left {
 		m.Left = true
 		m.w.Log("member %s left", m.name)
+		m.dead = true // the program ends, and closes what it has
+		m.breakStreams()
 	}
 	if m.told != nil {
 		m.told(m)

@@ -19,7 +19,7 @@ type Load interface {
 
 // Loads are what a run of a seed has.
 func Loads(r *Run) []Load {
-	loads := []Load{newTopics(), newTrims(), newRetention()}
+	loads := []Load{newTopics(), newTrims(), newRetention(), &memberLoad{}}
 	for i := range 1 + r.rng.IntN(3) {
 		loads = append(loads, newProduce(i))
 	}
@@ -35,7 +35,7 @@ func Loads(r *Run) []Load {
 
 // part is a random partition of the run's topic.
 func (r *Run) part() *cluster.Partition {
-	return &r.Topic.Partitions[r.rng.IntN(len(r.Topic.Partitions))]
+	return r.current(int32(r.rng.IntN(len(r.Topic.Partitions))))
 }
 
 // replica is a random broker that holds a partition.

@@ -3,8 +3,10 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	pb "lograft/api/lograft/v1"
+	"lograft/broker/cluster"
 	"lograft/client/core"
 )
 
@@ -47,6 +49,9 @@ func (l *consume) Start(r *Run) {
 }
 
 func (l *consume) open() {
+	if p := l.r.current(l.part); l.replica != 0 && !slices.ContainsFunc(p.Replicas, func(m cluster.Replica) bool { return m.NodeID == l.replica }) {
+		l.replica = l.r.replica(p).id // it moved away
+	}
 	l.c = l.r.newConsumer(core.ConsumerOptions{Replica: l.replica, Consistency: l.mode, FetchBytes: 4096, BufferBytes: 16 << 10, WaitNs: 2e9, TimeoutNs: 20e9},
 		core.Subscription{Topic: l.r.Topic.Name, Partitions: []int32{l.part}, Start: core.Position{Offset: l.next}})
 	l.c.took = l.take
@@ -54,6 +59,9 @@ func (l *consume) open() {
 
 // look opens a new consumer when the old one has given up.
 func (l *consume) look() {
+	if l.r.quit {
+		return
+	}
 	if l.c.Err != nil {
 		var lost *core.Error
 		if errors.As(l.c.Err, &lost) && lost.Reason == core.ReasonOutOfRange && l.next < lost.LogStart {
@@ -62,6 +70,7 @@ func (l *consume) look() {
 			}
 			l.next = lost.LogStart
 		}
+		l.c.Quit()
 		l.open()
 	}
 	l.r.After(l.r.between(500e6, 2e9), l.look)
@@ -74,6 +83,9 @@ func (l *consume) take(got Read) {
 	l.next = got.Offset + 1
 	l.r.History.Saw(l.replica, got.Partition, got.Offset, got.Value)
 }
+
+// Quit ends the program.
+func (l *consume) Quit() { l.c.Quit() }
 
 // Stop implements Load: it still has to read to the end.
 func (l *consume) Stop() {}

@@ -165,6 +165,9 @@ func (l *groupLoad) told(m *Member) {
 // the members are done with.
 func (l *groupLoad) watch() {
 	r := l.r
+	if r.quit {
+		return
+	}
 	floor := map[int32]int64{}
 	for p, o := range l.floor {
 		floor[p] = o
@@ -193,6 +196,13 @@ func (l *groupLoad) described(g *pb.DescribeGroupResponse, floor map[int32]int64
 	}
 	if begun >= l.asked {
 		l.last, l.asked = g, begun
+	}
+}
+
+// Quit ends every member.
+func (l *groupLoad) Quit() {
+	for _, m := range l.members {
+		m.Kill()
 	}
 }
 

@@ -60,6 +60,9 @@ func (l *produce) end(s *Sent) {
 	}
 }
 
+// Quit ends the program.
+func (l *produce) Quit() { l.p.Quit() }
+
 // Stop implements Load.
 func (l *produce) Stop() { l.stopped = true }
 

@@ -16,7 +16,7 @@ type retention struct {
 	stopped bool
 	acked   []int64          // when the append at an offset began, ns; -1: nobody knows
 	wrong   int64            // when most of the clocks were last not right, ns
-	starts  map[uint64]int64 // log start that a broker showed
+	starts  map[uint64]int64 // log start that a broker showed, by Node.copyKey
 	gone    int64
 }
 
@@ -66,21 +66,28 @@ func (l *retention) append() {
 // watch looks at the clocks, and asks a broker where the partition begins.
 func (l *retention) watch() {
 	r := l.r
+	if r.quit {
+		return
+	}
+	if t, ok := r.view().TopicByName(retentionTopic); ok {
+		l.part = &t.Partitions[0]
+	}
 	right := 0
 	for _, m := range l.part.Replicas {
 		if n := r.Node(m.NodeID); abs(n.wall()-simEpoch-r.now/1e6) <= clockWrongMs {
 			right++
 		}
 	}
-	if 2*right <= len(l.part.Replicas) {
+	if 2*right <= len(l.part.Replicas) || l.part.Moving() { // who votes while it is on the move, only its leader knows
 		l.wrong = r.now
 	}
-	n := r.replica(l.part)
+	n, g := r.replica(l.part), l.part.Group
+	asked := n.copyKey(g)
 	q := partition.Request{Op: partition.OpListOffset, Group: l.part.Group, Which: partition.EarliestOffset, Consistency: partition.Committed, Deadline: r.now + 1e9}
-	floor := l.starts[n.id]
+	floor := l.starts[asked]
 	n.Request(q, func(reply partition.Reply) {
-		if reply.Err == nil {
-			l.shown(n, reply.LogStart, floor)
+		if reply.Err == nil && n.copyKey(g) == asked {
+			l.shown(n, asked, reply.LogStart, floor)
 		}
 	})
 	r.After(r.between(20e6, 200e6), l.watch)
@@ -88,12 +95,12 @@ func (l *retention) watch() {
 
 func abs(v int64) int64 { return max(v, -v) }
 
-func (l *retention) shown(n *Node, start, floor int64) {
+func (l *retention) shown(n *Node, asked uint64, start, floor int64) {
 	r := l.r
 	if start < floor {
 		r.Break("retention: node %d shows log start %d after %d", n.id, start, floor)
 	}
-	l.starts[n.id] = max(l.starts[n.id], start)
+	l.starts[asked] = max(l.starts[asked], start)
 	if start <= l.gone {
 		return
 	}

@@ -62,7 +62,7 @@ func (r *Run) appendOnce(part *cluster.Partition, a *check.Append, after func(pa
 			a.Ack(r.now, reply.BaseOffset)
 			r.acked(part.Number)
 			if r.percent(20) && a.Offset >= r.History.AskedMax(part.Number) {
-				r.stable(part, a.Value)
+				r.stable(part.Number, a.Value)
 			}
 		case reply.Err.Reason == partition.ReasonExpectedOffset:
 			a.Fail(r.now, reply.Err.HighWatermark)
@@ -165,7 +165,7 @@ func (l *reads) end(n *Node, part *cluster.Partition) {
 
 // emptyFetch asks for what is behind the end that it knows: an empty answer, or a refusal, claims the end.
 func (l *reads) emptyFetch(n *Node, part *cluster.Partition) {
-	floor := l.r.History.Shown(n.id, part.Number)
+	from := l.r.shown(n, part)
 	call, offset := l.r.now, l.sessions[part.Number].next+int64(l.r.rng.IntN(3))
 	n.Request(partition.Request{Op: partition.OpFetch, Group: part.Group, Offset: offset, MaxBytes: 1, Deadline: l.deadline()}, func(reply partition.Reply) {
 		switch {
@@ -173,7 +173,7 @@ func (l *reads) emptyFetch(n *Node, part *cluster.Partition) {
 			l.r.History.ReadEnd(n.id, part.Number, reply.HighWatermark, call, l.r.now)
 			l.saw(part, reply)
 		case reply.Err == nil:
-			l.took(n, part, offset, reply, call, floor)
+			l.took(n, part, offset, reply, call, from)
 		case reply.Err.Reason == partition.ReasonOutOfRange && offset > reply.Err.HighWatermark:
 			l.r.History.ReadEnd(n.id, part.Number, reply.Err.HighWatermark, call, l.r.now)
 		}
@@ -182,7 +182,7 @@ func (l *reads) emptyFetch(n *Node, part *cluster.Partition) {
 
 // fetch reads at a random offset.
 func (l *reads) fetch(n *Node, part *cluster.Partition, mode partition.Consistency) {
-	begins, floor := l.r.History.Begins(part.Number), l.r.History.Shown(n.id, part.Number)
+	begins, from := l.r.History.Begins(part.Number), l.r.shown(n, part)
 	if l.r.percent(20) {
 		begins = 0 // perhaps given up
 	}
@@ -190,15 +190,15 @@ func (l *reads) fetch(n *Node, part *cluster.Partition, mode partition.Consisten
 	n.Request(partition.Request{Op: partition.OpFetch, Group: part.Group, Offset: offset, MaxBytes: 1 + l.r.rng.IntN(2000), Consistency: mode, Deadline: l.deadline()}, func(reply partition.Reply) {
 		switch {
 		case reply.Err == nil && len(reply.Batches) > 0:
-			l.took(n, part, offset, reply, call, floor)
+			l.took(n, part, offset, reply, call, from)
 		case reply.Err != nil && reply.Err.Reason == partition.ReasonOutOfRange && offset < reply.Err.LogStart:
-			l.r.History.Start(n.id, part.Number, reply.Err.LogStart, floor)
+			l.r.start(n, part, reply.Err.LogStart, from)
 		}
 	})
 }
 
-// took notes the records of an answer; floor is the log start that the node had shown before. A record that is returned was committed, in every mode.
-func (l *reads) took(n *Node, part *cluster.Partition, offset int64, reply partition.Reply, call, floor int64) {
+// took notes the records of an answer; from is the log start that the node had shown before. A record that is returned was committed, in every mode.
+func (l *reads) took(n *Node, part *cluster.Partition, offset int64, reply partition.Reply, call int64, from shownStart) {
 	var all []got
 	for _, b := range reply.Batches {
 		if _, err := collect(&all, record.Batch(b), offset); err != nil {
@@ -210,7 +210,7 @@ func (l *reads) took(n *Node, part *cluster.Partition, offset int64, reply parti
 		l.r.Break("node %d was asked for %d:%d and returned %v", n.id, part.Number, offset, all)
 		return
 	}
-	l.r.History.Start(n.id, part.Number, reply.LogStart, floor)
+	l.r.start(n, part, reply.LogStart, from)
 	for i, g := range all {
 		if i == 0 {
 			l.r.History.ReadAt(n.id, part.Number, g.offset, g.value, call, l.r.now)

@@ -71,13 +71,16 @@ func (l *trims) more() {
 // look asks a random replica where a partition begins, as it knows by itself.
 func (l *trims) look() {
 	r := l.r
+	if r.quit {
+		return
+	}
 	part := r.part()
 	n := r.replica(part)
 	q := partition.Request{Op: partition.OpListOffset, Group: part.Group, Which: partition.EarliestOffset, Consistency: partition.Committed, Deadline: r.now + 1e9}
-	floor := r.History.Shown(n.id, part.Number)
+	from := r.shown(n, part)
 	n.Request(q, func(reply partition.Reply) {
 		if reply.Err == nil {
-			r.History.Start(n.id, part.Number, reply.LogStart, floor)
+			r.start(n, part, reply.LogStart, from)
 		}
 	})
 	r.After(r.between(10e6, 300e6), l.look)
@@ -92,7 +95,7 @@ func (l *trims) Waiting() string { return "" }
 // Check implements Load: at rest every replica begins where the others do, at or behind everything that was promised.
 func (l *trims) Check(r *Run) error {
 	for i := range r.Topic.Partitions {
-		p := &r.Topic.Partitions[i]
+		p := r.current(int32(i))
 		for _, m := range p.Replicas {
 			if start := r.Node(m.NodeID).Replica(p.Group).LogStart(); start < l.promised[p.Number] || start != r.starts[p.Number] {
 				return fmt.Errorf("trim: partition %d begins at %d on node %d, %d was promised and another replica begins at %d", p.Number, start, m.NodeID, l.promised[p.Number], r.starts[p.Number])

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -192,6 +193,69 @@ func TestSimNoVoteBeforeCatchUp(t *testing.T) {
 		boot(t, w, home[0], seed)
 		finishWriters(t, w, seed, writers)
 		m.stopped = true
+	}
+}
+
+// At the moment at which a leader reports that a move is done, all power goes, and that leader is lost for good, as is the replica that
+// was removed. The two others know for sure who votes: they elect a leader and take appends.
+func TestSimSettledSurvivesALoss(t *testing.T) {
+	for _, seed := range seeds(t) {
+		t.Logf("seed %d", seed)
+		o := DefaultOptions(seed)
+		o.Brokers = 7
+		w := NewWorld(o)
+		if err := errors.Join(w.Start(), w.Register()); err != nil {
+			failure(t, w, seed, "start: %v", err)
+		}
+		topic, err := w.CreateTopic("t", 1, 3)
+		if err != nil {
+			failure(t, w, seed, "create: %v", err)
+		}
+		part := &topic.Partitions[0]
+		nodes := []uint64{part.Replicas[0].NodeID, part.Replicas[1].NodeID}
+		gone, stays := part.Replicas[2].NodeID, map[uint64]bool{}
+		for id := uint64(1); len(nodes) < 3; id++ {
+			if idOf(part, id) == 0 {
+				nodes = append(nodes, id)
+			}
+		}
+		w.onSettled = func(n *Node, x partition.Settled) {
+			if p := &w.view().Topics()[0].Partitions[0]; x.Group != part.Group || x.Version != p.Version || !p.Moving() {
+				return
+			}
+			w.onSettled = nil
+			w.Log("node %d reports and is lost", n.id)
+			w.After(0, func() {
+				for _, o := range w.nodes {
+					if stays[o.id] = o != n && o.id != gone; o.up {
+						o.crashHard()
+					}
+				}
+			})
+		}
+		cmd := cluster.EncodeReassign(cluster.Reassign{RequestID: w.requestID(), Name: "t", Nodes: nodes})
+		if _, err := w.Propose(nodes[0], cmd, 30e9); err != nil {
+			failure(t, w, seed, "reassign: %v", err)
+		}
+		if !w.RunUntil(60e9, func() bool { return len(stays) > 0 }) {
+			failure(t, w, seed, "no leader reported the move within 60 s")
+		}
+		w.RunFor(1e9) // nothing is on its way any more
+		for _, n := range w.nodes {
+			if stays[n.id] {
+				boot(t, w, n.id, seed)
+			}
+		}
+		if !w.RunUntil(30e9, func() bool { return stays[w.Leader(part)] }) {
+			failure(t, w, seed, "no leader within 30 s")
+		}
+		done := false
+		for tries := 0; !done; tries++ {
+			w.appendNow(part, fmt.Sprint(tries), func(r partition.Reply) { done = r.Err == nil })
+			if w.RunFor(1e9); tries == 20 {
+				failure(t, w, seed, "no append within 20 s")
+			}
+		}
 	}
 }
 

@@ -16,12 +16,15 @@ import (
 
 // Node is one broker: its disk outlives it, everything else begins anew with each start.
 type Node struct {
-	w   *World
-	id  uint64
-	dir cluster.ID
-	fs  *vfs.Mem
+	w     *World
+	id    uint64
+	dir   cluster.ID
+	seat  seat
+	birth *cluster.Birth
+	fs    *vfs.Mem
 	// disk is how the broker sees fs: with delays, errors and power cuts.
-	disk *disk
+	disk    *disk
+	handles handles // of this start
 
 	up          bool
 	incarnation int
@@ -39,6 +42,11 @@ type Node struct {
 	nextSession uint64
 	rpc         *rpc.Env // of this start
 	failed      error    // why the broker stopped by itself
+
+	ids        map[partition.GroupID]uint64 // replicas that this directory holds or held, until they are retired
+	lives      map[partition.GroupID]int    // how many of each group were retired here
+	settled    map[partition.GroupID]uint64 // versions of memberships that leaders here brought about
+	announcing bool
 }
 
 // workerLoop is a worker with its inbox and outbox.
@@ -64,9 +72,10 @@ func (w *World) Start() error {
 	}
 	birth := cluster.ComputeBirth("sim", members)
 	for i := range members {
-		n := &Node{w: w, id: members[i].NodeID, dir: members[i].DirID, fs: vfs.NewMem(), nextSession: 1,
+		n := &Node{w: w, id: members[i].NodeID, dir: members[i].DirID, fs: vfs.NewMem(), nextSession: 1, seat: seat{joined: true}, birth: birth,
+			ids: map[partition.GroupID]uint64{}, lives: map[partition.GroupID]int{},
 			clock: clock{offset: w.between(-w.opts.ClockOffsetMaxMs, w.opts.ClockOffsetMaxMs), rate: 100, ticks: 100}}
-		n.disk = &disk{n: n}
+		n.disk, n.handles = &disk{n: n}, handles{}
 		w.nodes = append(w.nodes, n)
 		if err := n.born(birth); err != nil {
 			return err
@@ -85,13 +94,18 @@ func (n *Node) born(birth *cluster.Birth) error {
 	if err := errors.Join(n.fs.MkdirAll(dataDir), n.fs.SyncDir(".")); err != nil {
 		return err
 	}
-	j, _, err := n.openJournal()
-	if err != nil {
-		return err
-	}
 	b, ok := broker.MetaBirth(birth, n.id, n.dir)
 	if !ok {
 		return fmt.Errorf("node %d is not in the birth list", n.id)
+	}
+	return n.recordBirth(b)
+}
+
+// recordBirth puts a birth on stable storage while the broker does not run.
+func (n *Node) recordBirth(b engine.Birth) error {
+	j, _, err := n.openJournal()
+	if err != nil {
+		return err
 	}
 	s := engine.NewSyncer(j)
 	s.Add(&engine.SyncRequest{Births: []engine.Birth{b}})
@@ -115,10 +129,15 @@ func (n *Node) openJournal() (journal.Journal, *journal.Loaded, error) {
 
 // Boot starts the broker from its disk.
 func (n *Node) Boot() error {
-	if n.up {
+	switch {
+	case n.up:
+		return nil
+	case !n.seat.joined:
+		n.join()
 		return nil
 	}
 	n.disk.restart()
+	n.handles = handles{}
 	j, loaded, err := n.openJournal()
 	if err != nil {
 		return err
@@ -128,9 +147,15 @@ func (n *Node) Boot() error {
 	n.leads = map[partition.GroupID]partition.LeaderChange{}
 	n.replies = map[uint64]func(partition.Reply){}
 	n.failed, n.rpc = nil, nil
+	n.settled, n.announcing = map[partition.GroupID]uint64{}, false
 	n.space = engine.Space{Reserve: n.w.opts.DiskReserve}
 	inc := n.incarnation
-	onView := func() { n.after(inc, 0, n.viewChanged) }
+	onView := func() {
+		if n.parts != nil {
+			n.w.sawView(n.parts.View())
+		}
+		n.after(inc, 0, n.viewChanged)
+	}
 	parts, err := broker.Boot(broker.BootOptions{Node: n.id, Dir: n.dir, FS: n.files(), DataDir: dataDir, Journal: j, Seed: n.w.rng.Uint64(),
 		ElectionTicks: 10, HeartbeatTicks: 1, TailCacheBytes: n.w.opts.TailCacheBytes, CatchUpBytes: n.w.opts.CatchUpBytes, MessageBytes: n.w.opts.MessageBytes, FillBytesPerTick: n.w.opts.FillBytesPerTick, OnView: onView}, loaded)
 	if err != nil {
@@ -141,6 +166,11 @@ func (n *Node) Boot() error {
 	for i := range n.w.opts.Workers {
 		out := &outbox{n: n}
 		n.workers = append(n.workers, &workerLoop{Worker: engine.NewWorker(i, n.id, out), out: out})
+	}
+	for _, st := range loaded.Groups {
+		if st.Retired && n.ids[st.Birth.Group] == st.Birth.ReplicaID {
+			n.retire(st.Birth.Group) // stable, though nobody was told
+		}
 	}
 	for _, r := range parts.Replicas {
 		n.adopt(r)
@@ -156,7 +186,11 @@ func (n *Node) Boot() error {
 	}
 	n.w.Counts.Restarts++
 	n.w.Log("node %d up, %d groups", n.id, len(parts.Replicas))
+	n.w.sawView(parts.View())
 	n.viewChanged()
+	if n.seat.rosterIndex > 0 {
+		n.control(n.parts.Controller.RosterChanged(n.seat.rosterIndex, n.seat.roster))
+	}
 	n.tick()
 	return nil
 }
@@ -178,6 +212,7 @@ func (n *Node) wake(incarnation int, do func()) {
 }
 
 func (n *Node) adopt(r *partition.Replica) {
+	n.opened(r)
 	n.post(engine.WorkerOf(r.Group(), len(n.workers)), engine.Event{Adopt: r})
 }
 
@@ -252,8 +287,10 @@ func (n *Node) tick() {
 			for i := range n.workers {
 				n.post(i, engine.Event{Clock: &engine.PeerClock{Node: peer.id, Wall: peer.wall(), Full: peer.space.Full(), At: n.w.now}})
 			}
+			n.greet(peer)
 		}
 	}
+	n.announce()
 	n.after(inc, n.w.opts.TickEvery*100/n.clock.ticks, n.tick)
 }
 
@@ -325,6 +362,9 @@ func (n *Node) stepWorker(l *workerLoop) {
 	for i := range eff.Notes {
 		n.note(&eff.Notes[i])
 	}
+	for _, x := range eff.Settled {
+		n.reported(x)
+	}
 	if len(eff.Removed) > 0 {
 		n.control(n.parts.Controller.Removed(eff.Removed))
 	}
@@ -359,6 +399,10 @@ func (n *Node) startSync() {
 					n.control(n.parts.Controller.Born(c.Births))
 				}
 				if n.up && len(c.Retired) > 0 && c.Err == nil {
+					for _, g := range c.Retired {
+						n.retire(g)
+						n.w.Counts.Faults["replica retired"]++
+					}
 					n.control(n.parts.Controller.Retired(c.Retired))
 				}
 			}
@@ -387,6 +431,9 @@ func (n *Node) control(eff broker.ControlEffects) {
 	}
 	for _, r := range eff.Adopt {
 		n.adopt(r)
+	}
+	for i := range eff.Members {
+		n.postGroup(eff.Members[i].Group, engine.Event{Members: &eff.Members[i]})
 	}
 	for i := range eff.Configure {
 		n.postGroup(eff.Configure[i].Group, engine.Event{Config: &eff.Configure[i]})

@@ -21,6 +21,8 @@ func (n *Node) note(d *partition.Note) {
 	case partition.NoteFilled:
 		n.w.Counts.Installs++
 		n.w.Log("node %d: group %x installed the snapshot of node %d at entry %d", n.id, g, d.Peer, d.Index)
+	case partition.NoteGivenUp:
+		n.w.Log("node %d: group %x: offsets [%d, %d) are given up, or all behind entry %d", n.id, g, d.From, d.To, d.Index)
 	case partition.NoteWhole:
 		n.w.Counts.Wholes++
 		n.w.Log("node %d: group %x is whole again at entry %d", n.id, g, d.Index)

@@ -62,7 +62,7 @@ func allUp(t *testing.T, w *World, seed uint64) {
 // One broker's disk fills up while writers go on: it takes no more records and stays up, the others go on as if it were slow, partitions
 // that it led are led elsewhere soon, and it answers reads. When it has room it catches up, and all files are the same bytes.
 func TestSimDiskFullOne(t *testing.T) {
-	for _, seed := range seeds(t) {
+	for _, seed := range oneSeed(t) {
 		t.Logf("seed %d", seed)
 		w, topic := newCluster(t, reserveOptions(seed))
 		writers, acked := endless(w, topic)
@@ -104,7 +104,7 @@ func TestSimDiskFullOne(t *testing.T) {
 // All disks fill up: appends are refused with DISK_FULL, nobody ends, reads and elections go on, and a trim is taken although there is no
 // room. It makes room, and the writers, who never stopped trying, go on by themselves. Nothing acknowledged is missing above the trim.
 func TestSimDiskFullAll(t *testing.T) {
-	for _, seed := range seeds(t) {
+	for _, seed := range oneSeed(t) {
 		t.Logf("seed %d", seed)
 		w, topic := newCluster(t, reserveOptions(seed))
 		writers, acked := endless(w, topic)

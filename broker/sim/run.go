@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"lograft/broker/cluster"
@@ -24,6 +25,7 @@ type Run struct {
 	starts  map[int32]int64 // and where it begins
 	acks    map[int32][]int64
 	unread  map[rotten]bool // turned bits that nothing read
+	quit    bool            // every client has gone
 }
 
 // Result is what is left of a run.
@@ -40,7 +42,7 @@ type Result struct {
 func Draw(seed uint64) Options {
 	o := DefaultOptions(seed)
 	rng := rand.New(rand.NewPCG(seed, 0xd4a3))
-	o.Brokers = []int{3, 3, 3, 3, 3, 4, 5, 5, 5, 7}[rng.IntN(10)]
+	o.Brokers = []int{3, 3, 3, 3, 4, 4, 5, 5, 6, 7}[rng.IntN(10)]
 	o.Workers = 1 + rng.IntN(3)
 	o.LossPercent, o.DupPercent = rng.IntN(4), rng.IntN(4)
 	o.StreamBreakPermille = rng.IntN(6)
@@ -77,7 +79,7 @@ func (r *Run) live(loads func(*Run) []Load) error {
 	for _, l := range r.loads {
 		l.Start(r)
 	}
-	for _, phase := range []func() error{r.suffer, r.healMajority, r.healAll, r.patrol, r.settle, r.judge} {
+	for _, phase := range []func() error{r.suffer, r.healMajority, r.healAll, r.patrol, r.settle, r.judge, r.farewell} {
 		if err := phase(); err != nil {
 			return err
 		}
@@ -159,7 +161,7 @@ func (r *Run) healMajority() error {
 	r.Log("healed all but %v", keys(away))
 	from := r.now
 	for i := range r.Topic.Partitions {
-		p := &r.Topic.Partitions[i]
+		p := r.current(int32(i))
 		if err := r.served(p, away, from+serveMax); err != nil {
 			return fmt.Errorf("C8: with %v away: %w", keys(away), err)
 		}
@@ -174,15 +176,12 @@ func (r *Run) expendable() map[uint64]bool {
 		if r.victim != nil && n != r.victim {
 			continue // what is damaged may be the only thing that is missing
 		}
+		if !n.seat.joined {
+			continue
+		}
 		away[n.id] = true
-		for _, g := range r.memberships() {
-			missing := 0
-			for _, m := range g {
-				if away[m.NodeID] {
-					missing++
-				}
-			}
-			if missing*2 >= len(g) {
+		for _, p := range r.mustServe() {
+			if !r.spares(p, away) {
 				delete(away, n.id)
 				break
 			}
@@ -190,22 +189,6 @@ func (r *Run) expendable() map[uint64]bool {
 	}
 	return away
 }
-
-// memberships are the voters of every group that must serve after the faults.
-func (r *Run) memberships() [][]cluster.Replica {
-	var all [][]cluster.Replica
-	for i := range r.Topic.Partitions {
-		all = append(all, r.Topic.Partitions[i].Replicas)
-	}
-	voters := make([]cluster.Replica, 0, metaVotersMax)
-	for i := range min(len(r.nodes), metaVotersMax) {
-		voters = append(voters, cluster.Replica{NodeID: r.nodes[i].id})
-	}
-	return append(all, voters)
-}
-
-// metaVotersMax is the number of voters of the metadata group (architecture D21).
-const metaVotersMax = 5
 
 func keys(set map[uint64]bool) (all []uint64) {
 	for id := uint64(1); id <= 9; id++ {
@@ -233,11 +216,11 @@ func (r *Run) served(p *cluster.Partition, away map[uint64]bool, until int64) er
 	if !r.RunUntil(until-r.now, func() bool { return done }) {
 		return fmt.Errorf("partition %d took no append within %d s", p.Number, serveMax/1e9)
 	}
-	for _, m := range p.Replicas {
-		if away[m.NodeID] {
+	for _, m := range r.steady(p) {
+		if away[m.NodeID] || r.Node(m.NodeID) == r.victim { // what rotted there is found when it is read, and repaired (patrol)
 			continue
 		}
-		if _, err := r.ReadAll(m.NodeID, p, until-r.now+1e9); err != nil {
+		if _, err := r.ReadAll(m.NodeID, p, until-r.now+1e9); err != nil && slices.Contains(r.steady(r.current(p.Number)), m) {
 			return fmt.Errorf("partition %d on node %d: %w", p.Number, m.NodeID, err)
 		}
 	}
@@ -320,14 +303,15 @@ func (r *Run) settle() error {
 func (r *Run) judge() error {
 	var copies []check.Copy
 	for i := range r.Topic.Partitions {
-		p := &r.Topic.Partitions[i]
+		p := r.current(int32(i))
 		for _, m := range p.Replicas {
 			all, err := r.ReadAll(m.NodeID, p, 30e9)
 			if err != nil {
 				return fmt.Errorf("C8: partition %d on node %d: %w", p.Number, m.NodeID, err)
 			}
-			start := r.Node(m.NodeID).Replica(p.Group).LogStart()
-			r.History.Start(m.NodeID, p.Number, start, r.History.Shown(m.NodeID, p.Number))
+			n := r.Node(m.NodeID)
+			start := n.Replica(p.Group).LogStart()
+			r.start(n, p, start, r.shown(n, p))
 			c := check.Copy{Node: m.NodeID, Partition: p.Number, Start: start}
 			r.starts[p.Number], r.ends[p.Number] = start, start
 			for _, g := range all {

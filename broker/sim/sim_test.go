@@ -22,6 +22,9 @@ const fewSeeds = 3
 // seeds gives the one seed asked for, or a few fresh ones, printed first.
 func seeds(t *testing.T) []uint64 { return freshSeeds(t, fewSeeds) }
 
+// oneSeed is seeds for tests that take long.
+func oneSeed(t *testing.T) []uint64 { return freshSeeds(t, 1) }
+
 func freshSeeds(t *testing.T, count int) []uint64 {
 	if *seedFlag != 0 {
 		return []uint64{*seedFlag}

@@ -9,6 +9,10 @@ import (
 // voted holds a vote that leaves a broker against its disk: whoever gives its vote, to another or to itself, has term and vote on
 // stable storage before anybody hears of it. A tenth of all votes is looked at.
 func (n *Node) voted(g partition.GroupID, m *raft.Message) {
+	switch m.Type {
+	case raft.MsgRequestVote, raft.MsgRequestPreVote, raft.MsgRequestVoteResponse, raft.MsgRequestPreVoteResponse:
+		n.neverAgain(g, m.From)
+	}
 	self := m.Type == raft.MsgRequestVote
 	if !self && (m.Type != raft.MsgRequestVoteResponse || m.Reject) || n.w.rng.IntN(10) > 0 {
 		return

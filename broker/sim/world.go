@@ -13,6 +13,9 @@ import (
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
+
+	"lograft/broker/cluster"
+	"lograft/broker/partition"
 )
 
 // Options says how rough the world is. Times are ns.
@@ -55,15 +58,20 @@ type World struct {
 	slow  map[link]int64 // extra delay of a link, at most, ns
 	// leaders are who led each term of each group.
 	leaders map[groupTerm]uint64
+	// newest is the newest metadata that any broker has applied; retired are the replicas that are gone for good.
+	newest  *cluster.View
+	retired map[replicaKey]bool
 	victim  *Node    // whose files rotted, nil: nobody's
 	rot     []rotten // what was turned in them
 	cutFill bool     // the next fill loses one of its ends
 	calm    bool     // no fault begins any more
-	broken  error    // the first contradiction that a broker itself showed
-	trace   hash.Hash64
-	lines   []string  // last steps, for a failing seed
-	steps   io.Writer // takes every step; nil: none does
-	Counts  Counts
+	// onSettled is called when a leader reports a membership; nil: nobody asked.
+	onSettled func(*Node, partition.Settled)
+	broken    error // the first contradiction that a broker itself showed
+	trace     hash.Hash64
+	lines     []string  // last steps, for a failing seed
+	steps     io.Writer // takes every step; nil: none does
+	Counts    Counts
 }
 
 // Counts is what a run went through: a gentle simulation proves nothing.
@@ -101,7 +109,7 @@ func (q *eventQueue) Pop() any {
 
 // NewWorld makes a world without brokers.
 func NewWorld(o Options) *World {
-	return &World{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0x10617af7)), cuts: map[link]bool{}, slow: map[link]int64{}, leaders: map[groupTerm]uint64{}, Counts: Counts{Faults: map[string]int{}}, trace: fnv.New64a()}
+	return &World{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0x10617af7)), cuts: map[link]bool{}, slow: map[link]int64{}, leaders: map[groupTerm]uint64{}, retired: map[replicaKey]bool{}, Counts: Counts{Faults: map[string]int{}}, trace: fnv.New64a()}
 }
 
 // Now is the simulated monotonic time, ns.

@@ -77,6 +77,7 @@ func dialCredentials(c Credentials, node uint64) credentials.TransportCredential
 const (
 	retryMin         = 50 * time.Millisecond
 	retryMax         = 2 * time.Second
+	startQuiet       = 3 * time.Second // brokers that are started together wait for each other: no news
 	handshakeTimeout = 3 * time.Second
 	joinTimeout      = 20 * time.Second
 	windowBytes      = 8 << 20
@@ -314,8 +315,9 @@ func (m *Mesh) Up(node uint64) bool {
 func (m *Mesh) keep(ctx context.Context, l *link) {
 	wait := retryMin
 	said := ""
+	began := time.Now()
 	for ctx.Err() == nil {
-		began := time.Now()
+		tried := time.Now()
 		err := m.stream(ctx, l)
 		l.mu.Lock()
 		was, dropped := l.queue.up, l.queue.close()
@@ -331,11 +333,11 @@ func (m *Mesh) keep(ctx context.Context, l *link) {
 		if was && l.class == Control {
 			m.opts.Handler.Peer(l.to, false)
 		}
-		if text := status.Convert(err).Message(); text != said && l.class == Control {
+		if text := status.Convert(err).Message(); text != said && l.class == Control && time.Since(began) > startQuiet {
 			said = text
 			m.opts.Logger.Warn("peer is not connected", "peer", l.to, "addr", l.addr, "err", text)
 		}
-		if time.Since(began) > retryMax {
+		if time.Since(tried) > retryMax {
 			wait, said = retryMin, ""
 		}
 		select {

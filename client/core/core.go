@@ -43,14 +43,17 @@ func (e *Error) Error() string { return e.Message }
 
 // Reasons that the client itself gives, or must know.
 const (
-	ReasonTimeout       = "TIMED_OUT"
-	ReasonUnavailable   = "UNAVAILABLE"
-	ReasonUnreachable   = "UNREACHABLE" // no broker answers at the address
-	ReasonTopicNotFound = "TOPIC_NOT_FOUND"
-	ReasonInvalid       = "INVALID_ARGUMENT"
-	ReasonTooLarge      = "MESSAGE_TOO_LARGE"
-	ReasonClosed        = "CLIENT_CLOSED"
-	ReasonOutOfRange    = "OFFSET_OUT_OF_RANGE"
+	ReasonTimeout     = "TIMED_OUT"
+	ReasonUnavailable = "UNAVAILABLE"
+
+	reasonUnauthenticated = "UNAUTHENTICATED"
+	reasonDenied          = "PERMISSION_DENIED"
+	ReasonUnreachable     = "UNREACHABLE" // no broker answers at the address
+	ReasonTopicNotFound   = "TOPIC_NOT_FOUND"
+	ReasonInvalid         = "INVALID_ARGUMENT"
+	ReasonTooLarge        = "MESSAGE_TOO_LARGE"
+	ReasonClosed          = "CLIENT_CLOSED"
+	ReasonOutOfRange      = "OFFSET_OUT_OF_RANGE"
 	// ReasonExpectedOffset: a conditional append found the partition elsewhere.
 	ReasonExpectedOffset = "EXPECTED_OFFSET"
 
@@ -76,6 +79,9 @@ func Retriable(reason string) bool {
 	}
 	return false
 }
+
+// Refused reports whether a reason says that this client may not ask so: asking again changes nothing.
+func Refused(reason string) bool { return reason == reasonUnauthenticated || reason == reasonDenied }
 
 func fromError(e *pb.Error) *Error {
 	out := &Error{Reason: e.GetReason(), Message: e.GetMessage(), LogStart: e.GetLogStart(), HighWatermark: e.GetHighWatermark()}

@@ -676,6 +676,10 @@ func (p *Producer) metadata(now int64, a *MetadataAnswer, eff *ProducerEffects) 
 			continue
 		}
 		t.asked = false
+		if a.Err != nil && Refused(a.Err.Reason) {
+			p.lost(t, a.Err, eff)
+			continue
+		}
 		if a.Err != nil {
 			t.last = a.Err
 			t.tries++

@@ -45,6 +45,10 @@ func (c *Consumer) found(now int64, t *subscribed, a *MetadataAnswer, eff *Consu
 			return
 		}
 	}
+	if Refused(err.Reason) {
+		c.endTopic(t, eff, err)
+		return
+	}
 	t.last = err
 	t.tries++
 	t.askAt = now + Backoff(c.opts.Rand, t.tries)

@@ -48,7 +48,7 @@ var arrows = []arrow{
 	{"certs", nil, nil, "certificates for trying out are a leaf: cli makes them by command, the broker for --dev"},
 	{"cli", []string{"client", "client/bench", "config", "certs"}, []string{"*"}, "commands talk to brokers through the public client only"},
 	{"cmd/broker", []string{"cli", "config", "segment", "broker", "broker/security"}, []string{"*"}, "the one place where serve meets the broker"},
-	{"broker/security", nil, []string{"google.golang.org/grpc/...", "github.com/xdg-go/scram", "github.com/golang-jwt/jwt/v5"}, "who is who stands apart from what brokers do"},
+	{"broker/security", nil, []string{"google.golang.org/grpc/...", "github.com/xdg-go/scram", "github.com/golang-jwt/jwt/v5", "golang.org/x/time/rate"}, "who is who stands apart from what brokers do"},
 	{"cmd/produce", []string{"cli"}, nil, "a thin main"},
 	{"cmd/consume", []string{"cli"}, nil, "a thin main"},
 	{"broker/datadir", []string{"segment/vfs"}, []string{"github.com/gofrs/flock", "golang.org/x/sys/..."},

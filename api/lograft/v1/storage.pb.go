@@ -21,6 +21,166 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type RecoverRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	AcceptLoss    bool                   `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"` // false: nothing is changed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverRequest) Reset() {
+	*x = RecoverRequest{}
+	mi := &file_lograft_v1_storage_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverRequest) ProtoMessage() {}
+
+func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lograft_v1_storage_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
+func (*RecoverRequest) Descriptor() ([]byte, []int) {
+	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *RecoverRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *RecoverRequest) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RecoverRequest) GetAcceptLoss() bool {
+	if x != nil {
+		return x.AcceptLoss
+	}
+	return false
+}
+
+type RecoverResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	ReplicaId     uint64                 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Refilling     bool                   `protobuf:"varint,3,opt,name=refilling,proto3" json:"refilling,omitempty"`                     // its log was lost: it votes again with what it has, and what no other replica holds is given up
+	LastIndex     uint64                 `protobuf:"varint,4,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`    // the last entry that it holds
+	FromOffset    int64                  `protobuf:"varint,5,opt,name=from_offset,json=fromOffset,proto3" json:"from_offset,omitempty"` // [from, to) are given up because entries among them are damaged; equal: none
+	ToOffset      int64                  `protobuf:"varint,6,opt,name=to_offset,json=toOffset,proto3" json:"to_offset,omitempty"`
+	Done          bool                   `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
+	Problem       string                 `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"` // why nothing was given up here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverResponse) Reset() {
+	*x = RecoverResponse{}
+	mi := &file_lograft_v1_storage_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverResponse) ProtoMessage() {}
+
+func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lograft_v1_storage_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverResponse.ProtoReflect.Descriptor instead.
+func (*RecoverResponse) Descriptor() ([]byte, []int) {
+	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RecoverResponse) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetRefilling() bool {
+	if x != nil {
+		return x.Refilling
+	}
+	return false
+}
+
+func (x *RecoverResponse) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetFromOffset() int64 {
+	if x != nil {
+		return x.FromOffset
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetToOffset() int64 {
+	if x != nil {
+		return x.ToOffset
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *RecoverResponse) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 type ScrubRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`  // empty: every replica of the broker, the metadata group's too
@@ -31,7 +191,7 @@ type ScrubRequest struct {
 
 func (x *ScrubRequest) Reset() {
 	*x = ScrubRequest{}
-	mi := &file_lograft_v1_storage_proto_msgTypes[0]
+	mi := &file_lograft_v1_storage_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -43,7 +203,7 @@ func (x *ScrubRequest) String() string {
 func (*ScrubRequest) ProtoMessage() {}
 
 func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_storage_proto_msgTypes[0]
+	mi := &file_lograft_v1_storage_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -56,7 +216,7 @@ func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
 func (*ScrubRequest) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{0}
+	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ScrubRequest) GetTopic() string {
@@ -82,7 +242,7 @@ type ScrubResponse struct {
 
 func (x *ScrubResponse) Reset() {
 	*x = ScrubResponse{}
-	mi := &file_lograft_v1_storage_proto_msgTypes[1]
+	mi := &file_lograft_v1_storage_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -94,7 +254,7 @@ func (x *ScrubResponse) String() string {
 func (*ScrubResponse) ProtoMessage() {}
 
 func (x *ScrubResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_storage_proto_msgTypes[1]
+	mi := &file_lograft_v1_storage_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -107,7 +267,7 @@ func (x *ScrubResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubResponse.ProtoReflect.Descriptor instead.
 func (*ScrubResponse) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{1}
+	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ScrubResponse) GetReplicas() []*ReplicaScrub {
@@ -139,7 +299,7 @@ type ReplicaScrub struct {
 
 func (x *ReplicaScrub) Reset() {
 	*x = ReplicaScrub{}
-	mi := &file_lograft_v1_storage_proto_msgTypes[2]
+	mi := &file_lograft_v1_storage_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -151,7 +311,7 @@ func (x *ReplicaScrub) String() string {
 func (*ReplicaScrub) ProtoMessage() {}
 
 func (x *ReplicaScrub) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_storage_proto_msgTypes[2]
+	mi := &file_lograft_v1_storage_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -164,7 +324,7 @@ func (x *ReplicaScrub) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaScrub.ProtoReflect.Descriptor instead.
 func (*ReplicaScrub) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{2}
+	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ReplicaScrub) GetTopic() string {
@@ -271,7 +431,7 @@ type SealedSegment struct {
 
 func (x *SealedSegment) Reset() {
 	*x = SealedSegment{}
-	mi := &file_lograft_v1_storage_proto_msgTypes[3]
+	mi := &file_lograft_v1_storage_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +443,7 @@ func (x *SealedSegment) String() string {
 func (*SealedSegment) ProtoMessage() {}
 
 func (x *SealedSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_storage_proto_msgTypes[3]
+	mi := &file_lograft_v1_storage_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +456,7 @@ func (x *SealedSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedSegment.ProtoReflect.Descriptor instead.
 func (*SealedSegment) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{3}
+	return file_lograft_v1_storage_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SealedSegment) GetBaseIndex() uint64 {
@@ -332,7 +492,24 @@ var File_lograft_v1_storage_proto protoreflect.FileDescriptor
 const file_lograft_v1_storage_proto_rawDesc = "" +
 	"\n" +
 	"\x18lograft/v1/storage.proto\x12\n" +
-	"lograft.v1\x1a\x18lograft/v1/lograft.proto\":\n" +
+	"lograft.v1\x1a\x18lograft/v1/lograft.proto\"e\n" +
+	"\x0eRecoverRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1f\n" +
+	"\vaccept_loss\x18\x03 \x01(\bR\n" +
+	"acceptLoss\"\xed\x01\n" +
+	"\x0fRecoverResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\x04R\treplicaId\x12\x1c\n" +
+	"\trefilling\x18\x03 \x01(\bR\trefilling\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x04 \x01(\x04R\tlastIndex\x12\x1f\n" +
+	"\vfrom_offset\x18\x05 \x01(\x03R\n" +
+	"fromOffset\x12\x1b\n" +
+	"\tto_offset\x18\x06 \x01(\x03R\btoOffset\x12\x12\n" +
+	"\x04done\x18\a \x01(\bR\x04done\x12\x18\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\":\n" +
 	"\fScrubRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\bR\x05start\"E\n" +
@@ -361,9 +538,10 @@ const file_lograft_v1_storage_proto_rawDesc = "" +
 	"\n" +
 	"last_index\x18\x02 \x01(\x04R\tlastIndex\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
-	"\x04hash\x18\x04 \x01(\fR\x04hash2N\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash2\x92\x01\n" +
 	"\x0eStorageService\x12<\n" +
-	"\x05Scrub\x12\x18.lograft.v1.ScrubRequest\x1a\x19.lograft.v1.ScrubResponseB\"Z lograft/api/lograft/v1;lograftv1b\x06proto3"
+	"\x05Scrub\x12\x18.lograft.v1.ScrubRequest\x1a\x19.lograft.v1.ScrubResponse\x12B\n" +
+	"\aRecover\x12\x1a.lograft.v1.RecoverRequest\x1a\x1b.lograft.v1.RecoverResponseB\"Z lograft/api/lograft/v1;lograftv1b\x06proto3"
 
 var (
 	file_lograft_v1_storage_proto_rawDescOnce sync.Once
@@ -377,22 +555,26 @@ func file_lograft_v1_storage_proto_rawDescGZIP() []byte {
 	return file_lograft_v1_storage_proto_rawDescData
 }
 
-var file_lograft_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_lograft_v1_storage_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_lograft_v1_storage_proto_goTypes = []any{
-	(*ScrubRequest)(nil),  // 0: lograft.v1.ScrubRequest
-	(*ScrubResponse)(nil), // 1: lograft.v1.ScrubResponse
-	(*ReplicaScrub)(nil),  // 2: lograft.v1.ReplicaScrub
-	(*SealedSegment)(nil), // 3: lograft.v1.SealedSegment
-	(*FaultyRange)(nil),   // 4: lograft.v1.FaultyRange
+	(*RecoverRequest)(nil),  // 0: lograft.v1.RecoverRequest
+	(*RecoverResponse)(nil), // 1: lograft.v1.RecoverResponse
+	(*ScrubRequest)(nil),    // 2: lograft.v1.ScrubRequest
+	(*ScrubResponse)(nil),   // 3: lograft.v1.ScrubResponse
+	(*ReplicaScrub)(nil),    // 4: lograft.v1.ReplicaScrub
+	(*SealedSegment)(nil),   // 5: lograft.v1.SealedSegment
+	(*FaultyRange)(nil),     // 6: lograft.v1.FaultyRange
 }
 var file_lograft_v1_storage_proto_depIdxs = []int32{
-	2, // 0: lograft.v1.ScrubResponse.replicas:type_name -> lograft.v1.ReplicaScrub
-	4, // 1: lograft.v1.ReplicaScrub.faulty:type_name -> lograft.v1.FaultyRange
-	3, // 2: lograft.v1.ReplicaScrub.segments:type_name -> lograft.v1.SealedSegment
-	0, // 3: lograft.v1.StorageService.Scrub:input_type -> lograft.v1.ScrubRequest
-	1, // 4: lograft.v1.StorageService.Scrub:output_type -> lograft.v1.ScrubResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
+	4, // 0: lograft.v1.ScrubResponse.replicas:type_name -> lograft.v1.ReplicaScrub
+	6, // 1: lograft.v1.ReplicaScrub.faulty:type_name -> lograft.v1.FaultyRange
+	5, // 2: lograft.v1.ReplicaScrub.segments:type_name -> lograft.v1.SealedSegment
+	2, // 3: lograft.v1.StorageService.Scrub:input_type -> lograft.v1.ScrubRequest
+	0, // 4: lograft.v1.StorageService.Recover:input_type -> lograft.v1.RecoverRequest
+	3, // 5: lograft.v1.StorageService.Scrub:output_type -> lograft.v1.ScrubResponse
+	1, // 6: lograft.v1.StorageService.Recover:output_type -> lograft.v1.RecoverResponse
+	5, // [5:7] is the sub-list for method output_type
+	3, // [3:5] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
 	3, // [3:3] is the sub-list for extension extendee
 	0, // [0:3] is the sub-list for field type_name
@@ -410,7 +592,7 @@ func file_lograft_v1_storage_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lograft_v1_storage_proto_rawDesc), len(file_lograft_v1_storage_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	StorageService_Scrub_FullMethodName = "/lograft.v1.StorageService/Scrub"
+	StorageService_Scrub_FullMethodName   = "/lograft.v1.StorageService/Scrub"
+	StorageService_Recover_FullMethodName = "/lograft.v1.StorageService/Recover"
 )
 
 // StorageServiceClient is the client API for StorageService service.
@@ -30,6 +31,9 @@ const (
 type StorageServiceClient interface {
 	// Scrub says how far the check of every byte has come, and starts one if asked to. It answers at once.
 	Scrub(ctx context.Context, in *ScrubRequest, opts ...grpc.CallOption) (*ScrubResponse, error)
+	// Recover says what the broker's replica of a partition that has no leader would have to give up so that one can be elected, and gives it
+	// up if the loss is accepted.
+	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoverResponse, error)
 }
 
 type storageServiceClient struct {
@@ -50,6 +54,16 @@ func (c *storageServiceClient) Scrub(ctx context.Context, in *ScrubRequest, opts
 	return out, nil
 }
 
+func (c *storageServiceClient) Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoverResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoverResponse)
+	err := c.cc.Invoke(ctx, StorageService_Recover_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StorageServiceServer is the server API for StorageService service.
 // All implementations must embed UnimplementedStorageServiceServer
 // for forward compatibility.
@@ -58,6 +72,9 @@ func (c *storageServiceClient) Scrub(ctx context.Context, in *ScrubRequest, opts
 type StorageServiceServer interface {
 	// Scrub says how far the check of every byte has come, and starts one if asked to. It answers at once.
 	Scrub(context.Context, *ScrubRequest) (*ScrubResponse, error)
+	// Recover says what the broker's replica of a partition that has no leader would have to give up so that one can be elected, and gives it
+	// up if the loss is accepted.
+	Recover(context.Context, *RecoverRequest) (*RecoverResponse, error)
 	mustEmbedUnimplementedStorageServiceServer()
 }
 
@@ -70,6 +87,9 @@ type UnimplementedStorageServiceServer struct{}
 
 func (UnimplementedStorageServiceServer) Scrub(context.Context, *ScrubRequest) (*ScrubResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Scrub not implemented")
+}
+func (UnimplementedStorageServiceServer) Recover(context.Context, *RecoverRequest) (*RecoverResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Recover not implemented")
 }
 func (UnimplementedStorageServiceServer) mustEmbedUnimplementedStorageServiceServer() {}
 func (UnimplementedStorageServiceServer) testEmbeddedByValue()                        {}
@@ -110,6 +130,24 @@ func _StorageService_Scrub_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _StorageService_Recover_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecoverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StorageServiceServer).Recover(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: StorageService_Recover_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StorageServiceServer).Recover(ctx, req.(*RecoverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // StorageService_ServiceDesc is the grpc.ServiceDesc for StorageService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,6 +158,10 @@ var StorageService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Scrub",
 			Handler:    _StorageService_Scrub_Handler,
+		},
+		{
+			MethodName: "Recover",
+			Handler:    _StorageService_Recover_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,102 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+
+	"lograft/raft"
+	"lograft/segment"
+)
+
+// Recovery is what giving up costs on one replica of a partition that has no leader (`broker cluster recover`): all of it is shown before
+// anything is done.
+type Recovery struct {
+	ReplicaID uint64
+	// Refilling: the log was lost and what it held beyond LastIndex, as far as no other replica holds it, is given up: the replica votes
+	// again with what it has. Ordinary elections find the most complete replica.
+	Refilling bool
+	LastIndex uint64
+	// [From, To) are the records given up because entries among them are damaged in every copy: whole segments, up to the end of the last
+	// damaged one. Equal: none.
+	From, To int64
+	Done     bool
+	Problem  string // why nothing can be given up here; empty if all is well
+}
+
+// recover carries out OpRecover. It gives up data because an operator said so, on this replica alone; each replica of the group is told the
+// same. What is dropped are whole sealed segments, which are the same bytes everywhere, so the replicas agree on where the log begins; the
+// leader that can then be elected trims to there, so that one that was away follows.
+//
+// A replica that hears a leader refuses: then repair, refill and trim work without any loss of safety.
+func (r *Replica) recover(env *Env, q *Request) {
+	out, dropTo := r.recovery()
+	answer := func() {
+		env.reply(Reply{From: q.From, Token: q.Token, LeaderEpoch: int32(r.hard.Term), Recovery: &out})
+	}
+	if q.Offset != 1 || out.Problem != "" {
+		answer()
+		return
+	}
+	if out.From < out.To {
+		if err := r.log.TruncateFront(dropTo); err != nil && !errors.Is(err, segment.ErrInvalid) {
+			r.halt(env, fmt.Errorf("give up damaged segments: %w", err))
+			env.fail(q, r.halted())
+			return
+		}
+		r.logStart = max(r.logStart, r.log.StartOffset())
+		r.note(env, Note{Kind: NoteGivenUp, From: out.From, To: r.logStart})
+		r.lookForDamage(env)
+	}
+	out.Done = true
+	if !r.refill.on {
+		answer()
+		return
+	}
+	r.note(env, Note{Kind: NoteGivenUp, Index: out.LastIndex})
+	r.endRefill(env, answer)
+}
+
+// recovery is what could be given up here, and the last index of the segments that would go.
+func (r *Replica) recovery() (out Recovery, dropTo uint64) {
+	out = Recovery{ReplicaID: r.opts.ReplicaID, Refilling: r.refill.on, LastIndex: r.log.LastIndex(), From: r.logStart, To: r.logStart}
+	switch {
+	case r.led():
+		out.Problem = fmt.Sprintf("node %d leads the partition: nothing needs to be given up; damage is repaired, and broker topic trim gives up records that no copy holds", r.nodeOf(r.leader))
+		return out, 0
+	case r.refill.ending, r.fill.phase != fillNone:
+		out.Problem = "a refill is under way: wait for it"
+		return out, 0
+	}
+	for i := range r.damage.ranges {
+		f := &r.damage.ranges[i]
+		end := r.damageEnd(f)
+		if end.Last == 0 || end.Last > r.applied {
+			out.Problem = fmt.Sprintf("the damage reaches into what is not sealed or not applied yet (%v): put a copy of the files back", *f)
+			return out, 0
+		}
+		dropTo, out.To = max(dropTo, end.Last), max(out.To, end.NextOffset)
+	}
+	return out, dropTo
+}
+
+// led reports whether there is a leader: this replica, or one that spoke within two election timeouts. Who stands for no election never
+// forgets the last one.
+func (r *Replica) led() bool {
+	return r.role == raft.StateLeader || r.leader != 0 && r.heard <= 2*r.opts.ElectionTicks
+}
+
+// damageEnd is the sealed segment with which damage f ends, or that follows it where the file is gone; zero if there is none.
+func (r *Replica) damageEnd(f *segment.FaultyRange) segment.Extent {
+	if f.To == 0 {
+		return segment.Extent{}
+	}
+	for _, x := range r.log.Extents(nil) {
+		if x.Last >= f.To && x.Last >= x.Base {
+			if x.Sealed {
+				return x
+			}
+			break
+		}
+	}
+	return segment.Extent{}
+}

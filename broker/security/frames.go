@@ -1,0 +1,188 @@
+package security
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/credentials"
+)
+
+// Frames of HTTP/2 (RFC 9113 §4.1 and §6) that are looked at.
+const (
+	frameHeadBytes  = 9
+	prefaceBytes    = 24
+	frameData       = 0x0
+	frameHeaders    = 0x1
+	frameReset      = 0x3
+	framePing       = 0x6
+	frameGoAway     = 0x7
+	frameWindow     = 0x8
+	flagDataLast    = 0x1
+	floodDelayMax   = 5 * time.Second // a connection that would have to wait longer is closed
+	frameKindsSlow  = 4
+	idleFramesBurst = 500
+	strikesMax      = 100 // calls that sent what no client sends; then the connection is nobody's again
+)
+
+// The kinds of frames that are bounded, and how many per second: what costs a broker work and its sender nothing. Data that is there is
+// bounded by flow control and quotas, calls of who has proved who he is by his quota.
+const (
+	kindReset   = iota // streams that were opened and taken back (CVE-2023-44487)
+	kindIdle           // frames that good clients send now and then: settings, priorities, empty data, what nobody knows
+	kindWindow         // pings and windows: as many as answers
+	kindUnknown        // calls on a connection of which nobody has proved anything yet
+)
+
+var framesPerSecond = [frameKindsSlow]struct {
+	rate  rate.Limit
+	burst int
+}{kindReset: {100, 500}, kindIdle: {100, idleFramesBurst}, kindWindow: {20_000, 20_000}, kindUnknown: {100, 200}}
+
+// Floods slows connections down that send more frames of a kind than good clients do, and closes those that send many times more. It is
+// safe for concurrent use.
+type Floods struct {
+	prove  bool // who has not proved who he is makes few calls
+	closed atomic.Int64
+}
+
+// NewFloods makes the bounds of a listener. prove: callers must prove who they are.
+func NewFloods(prove bool) *Floods { return &Floods{prove: prove} }
+
+// Closed counts the connections that were closed.
+func (f *Floods) Closed() int64 { return f.closed.Load() }
+
+// Wrap makes credentials whose connections are bounded. It is the outermost: it sees the frames.
+func (f *Floods) Wrap(inner credentials.TransportCredentials) credentials.TransportCredentials {
+	return &floodCreds{inner, f}
+}
+
+type floodCreds struct {
+	credentials.TransportCredentials
+	floods *Floods
+}
+
+func (c *floodCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
+	if err != nil {
+		return conn, info, err
+	}
+	now := time.Now()
+	f := &floodConn{Conn: conn, floods: c.floods, skip: prefaceBytes, over: make(chan struct{})}
+	for i, l := range framesPerSecond {
+		f.limits[i] = rate.NewLimiter(l.rate, l.burst)
+		f.limits[i].AllowN(now, 0)
+	}
+	f.proven.Store(!c.floods.prove)
+	return f, connInfo{info, f}, nil
+}
+
+func (c *floodCreds) Clone() credentials.TransportCredentials {
+	return &floodCreds{c.TransportCredentials.Clone(), c.floods}
+}
+
+// connInfo is what is known of a connection's other end, and the connection.
+type connInfo struct {
+	credentials.AuthInfo
+	conn *floodConn
+}
+
+// floodConn reads frames' heads as they pass.
+type floodConn struct {
+	net.Conn
+	floods  *Floods
+	proven  atomic.Bool // somebody has proved who he is in a call
+	strikes atomic.Int64
+
+	head   [frameHeadBytes]byte
+	have   int // of head
+	skip   int // bytes until the next head
+	limits [frameKindsSlow]*rate.Limiter
+
+	once sync.Once
+	over chan struct{} // closed by Close
+}
+
+var errFlood = errors.New("closed: it sent many more frames that carry nothing than any client needs")
+
+// Read implements net.Conn.
+func (c *floodConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	wait := c.scan(p[:n])
+	switch {
+	case wait > floodDelayMax:
+		c.floods.closed.Add(1)
+		_ = c.Close()
+		return 0, errFlood
+	case wait > 0:
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-c.over:
+		}
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *floodConn) Close() error {
+	c.once.Do(func() { close(c.over) })
+	return c.Conn.Close()
+}
+
+// scan passes over frames and tells how long they must wait.
+func (c *floodConn) scan(p []byte) (wait time.Duration) {
+	var counts [frameKindsSlow]int
+	for len(p) > 0 {
+		if c.skip > 0 {
+			n := min(c.skip, len(p))
+			c.skip, p = c.skip-n, p[n:]
+			continue
+		}
+		n := copy(c.head[c.have:], p)
+		c.have, p = c.have+n, p[n:]
+		if c.have == frameHeadBytes {
+			c.have, c.skip = 0, int(binary.BigEndian.Uint32(c.head[:])>>8)
+			if kind := c.kind(); kind >= 0 {
+				counts[kind]++
+			}
+		}
+	}
+	now := time.Now()
+	for kind, n := range counts {
+		for l := c.limits[kind]; n > 0; {
+			part := min(n, l.Burst())
+			wait = max(wait, l.ReserveN(now, part).DelayFrom(now))
+			n -= part
+		}
+	}
+	return wait
+}
+
+// kind is the bound that the frame in head counts for, -1 for none.
+func (c *floodConn) kind() int {
+	switch c.head[3] {
+	case frameData:
+		if c.skip == 0 && c.head[4]&flagDataLast == 0 {
+			return kindIdle
+		}
+		return -1
+	case frameHeaders:
+		if !c.proven.Load() {
+			return kindUnknown
+		}
+		return -1
+	case frameReset:
+		return kindReset
+	case framePing, frameWindow:
+		return kindWindow
+	case frameGoAway:
+		return -1
+	}
+	return kindIdle
+}
