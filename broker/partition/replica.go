@@ -159,7 +159,7 @@ func New(opts Options) (*Replica, error) {
 	}
 	r := &Replica{opts: opts, log: opts.Log, hard: opts.Hard, conf: opts.Birth, producers: producers{}, results: map[[16]byte][]waiter{}}
 	r.asks.coordinator, _ = opts.Machine.(Coordinator)
-	r.members.peers = opts.Peers
+	r.members = members{peers: opts.Peers, confirmed: true}
 	r.applied = r.log.FirstIndex() - 1
 	r.logStart = r.log.StartOffset()
 	r.high = r.logStart
@@ -218,6 +218,7 @@ func (r *Replica) restore() error {
 	r.logStart = max(r.logStart, c.logStart, r.log.StartOffset())
 	r.trim = trimming{start: c.logStart, dropTo: c.dropTo, index: c.trimIndex, stable: c.trimIndex}
 	r.config = c.config
+	r.members.confirmed = sameConf(r.conf, r.opts.Birth) // else nothing is known of what came after the change
 	if r.opts.Machine != nil {
 		if err := r.opts.Machine.Restore(c.machine); err != nil {
 			return fmt.Errorf("group %x: state at %d: %w: %w", r.opts.Group, index, ErrStateLost, err)
