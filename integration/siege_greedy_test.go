@@ -269,7 +269,8 @@ func deepNesting(ctx context.Context, conn *grpc.ClientConn) error {
 	for _, wire := range [][]byte{groups, nested} {
 		out := rawMessage(wire)
 		err := conn.Invoke(ctx, "/lograft.v1.FetchService/Fetch", &out, &pb.FetchResponse{}, grpc.ForceCodec(rawCodec{}))
-		if code := status.Code(err); err == nil || code != codes.Internal && code != codes.PermissionDenied && code != codes.Unavailable && ctx.Err() == nil && code != codes.Unimplemented && code != codes.NotFound && code != codes.InvalidArgument {
+		if code := status.Code(err); err == nil || code != codes.Internal && code != codes.PermissionDenied && code != codes.Unavailable && ctx.Err() == nil && code != codes.Unimplemented && code != codes.NotFound && code != codes.InvalidArgument &&
+			code != codes.DeadlineExceeded && code != codes.Canceled {
 			return status.Errorf(codes.Unknown, "deep nesting: %v", err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // http2Attacks are floods of frames that are each allowed, or nearly. Those on the client port come from nobody and from mallory.
 var http2Attacks = []attack{
 	{"rapid reset", func(s *siege) { s.frames(8, resets) }, 96 << 20},
-	{"endless continuation", func(s *siege) { s.frames(8, continuations) }, 64 << 20},
+	{"endless continuation", func(s *siege) { s.frames(8, continuations) }, 96 << 20},
 	{"settings flood", func(s *siege) {
 		s.frames(4, func(h *h2) error {
 			return h.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: rand.Uint32N(1 << 20)})
@@ -38,7 +38,7 @@ var http2Attacks = []attack{
 	}, 64 << 20},
 	{"messages of 4 GiB", func(s *siege) { s.frames(8, claims) }, 96 << 20},
 	{"messages without an end", func(s *siege) { s.frames(8, halfMessages) }, 192 << 20},
-	{"random bytes", randomBytes, 64 << 20},
+	{"random bytes", randomBytes, 128 << 20},
 }
 
 // h2 is a raw connection: frames as they are written.
