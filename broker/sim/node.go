@@ -342,7 +342,7 @@ func (n *Node) stepWorker(l *workerLoop) {
 	for _, c := range eff.Leads {
 		n.w.Counts.LeaderChanges++
 		n.w.leadership(&c)
-		n.w.Log("node %d: group %x leader %d term %d", n.id, c.Group[:2], c.Leader, c.Term)
+		n.w.Log("node %d: %s leader %d term %d", n.id, n.named(c.Group), c.Leader, c.Term)
 		n.leads[c.Group] = c
 		n.leadChanges++
 	}

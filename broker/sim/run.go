@@ -79,8 +79,15 @@ func (r *Run) live(loads func(*Run) []Load) error {
 	for _, l := range r.loads {
 		l.Start(r)
 	}
-	for _, phase := range []func() error{r.suffer, r.healMajority, r.healAll, r.patrol, r.settle, r.judge, r.farewell} {
-		if err := phase(); err != nil {
+	for _, phase := range []struct {
+		name string
+		do   func() error
+	}{
+		{"the brokers suffer", r.suffer}, {"a majority is healed and must serve", r.healMajority}, {"all is healed", r.healAll},
+		{"what rotted is read", r.patrol}, {"all must agree", r.settle}, {"everything is judged", r.judge}, {"the clients go", r.farewell},
+	} {
+		r.Log("== %s", phase.name)
+		if err := phase.do(); err != nil {
 			return err
 		}
 		if err := r.Broken(); err != nil {

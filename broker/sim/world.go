@@ -187,15 +187,15 @@ func (w *World) Log(format string, args ...any) {
 		w.lines = w.lines[:linesMax-1]
 	}
 	w.lines = append(w.lines, line)
-	if w.steps != nil {
-		fmt.Fprintln(w.steps, line)
-	}
 }
 
-// Note notes a step in the trace only: there are too many of its kind to read.
+// Note notes a step in the trace and in the file of -steps only: there are too many of its kind to show with a failure.
 func (w *World) Note(format string, args ...any) string {
 	line := fmt.Sprintf("%12.6f "+format, append([]any{float64(w.now) / 1e9}, args...)...)
 	w.trace.Write([]byte(line))
+	if w.steps != nil {
+		fmt.Fprintln(w.steps, line)
+	}
 	return line
 }
 
