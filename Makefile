@@ -77,10 +77,10 @@ mutants-broker: ## the part of mutants that needs whole brokers
 	go run ./broker/mutants $(if $(ONLY),-only $(ONLY))
 
 faults: ## real brokers under every fault, a table at the end; CASE=name for one, KILLS=n for more leader kills, RECORDS=n for answers-dropped
-	LOGRAFT_FAULTS=$(or $(CASE),all) LOGRAFT_KILLS=$(KILLS) LOGRAFT_RECORDS=$(RECORDS) go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$' -count 1 -v -timeout $(LONG_TIMEOUT)
+	LOGRAFT_FAULTS=$(or $(CASE),all) LOGRAFT_KILLS=$(KILLS) LOGRAFT_RECORDS=$(RECORDS) go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$|TestMembers' -count 1 -v -timeout $(LONG_TIMEOUT)
 
 faults-short: ## the shortest cases of faults
-	LOGRAFT_FAULTS=short go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$' -count 1 -v -timeout $(LONG_TIMEOUT)
+	LOGRAFT_FAULTS=short go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$|TestMembers' -count 1 -v -timeout $(LONG_TIMEOUT)
 
 integration-race: ## real brokers, built with the race detector, under kills and pauses
 	LOGRAFT_RACE=1 go test $(GOTEST_FLAGS) ./integration -count 1 -timeout $(LONG_TIMEOUT)

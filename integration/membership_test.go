@@ -11,10 +11,17 @@ import (
 	"time"
 )
 
+// longRun leaves a test to make faults and make faults-short.
+func longRun(t *testing.T) {
+	if want := os.Getenv("LOGRAFT_FAULTS"); want != "all" && want != "short" {
+		t.Skip("run make faults or make faults-short")
+	}
+}
+
 // memberRun is a cluster under load whose members change: first brokers that it is born with, of all; a topic of so many replicas.
 func memberRun(t *testing.T, first, all, replicas int) *faultRun {
 	t.Helper()
-	f := &faultRun{T: t, ctx: testContext(t)}
+	f := &faultRun{T: t, ctx: testContext(t), burst: 1}
 	c, err := New(Options{Bin: binaries(t), Dir: t.TempDir(), Nodes: all, First: first})
 	must(t, err)
 	f.c = c
@@ -126,7 +133,8 @@ func TestRegisterWhileConnected(t *testing.T) {
 
 // A fourth broker is added, replicas are evened out, then a first one is decommissioned and removed, and a dead one likewise, all under
 // load. The removed one is refused; a client that knows the others notices nothing.
-func TestAddDecommissionRemove(t *testing.T) {
+func TestMembersAddDecommissionRemove(t *testing.T) {
+	longRun(t)
 	f := memberRun(t, 3, 5, 3)
 	for _, id := range []int{4, 5} {
 		n := f.c.Node(id)
@@ -172,7 +180,8 @@ func (f *faultRun) describe() (d whereabouts) {
 }
 
 // A partition is sent elsewhere and back, its leadership is handed over by name, and what can't be is refused with a reason.
-func TestReassignAndTransfer(t *testing.T) {
+func TestMembersReassignAndTransfer(t *testing.T) {
+	longRun(t)
 	f := memberRun(t, 3, 4, 3)
 	n := f.c.Node(4)
 	f.run("broker", "cluster", "add", fmt.Sprintf("4=%s", n.Peer))
@@ -215,7 +224,8 @@ func TestReassignAndTransfer(t *testing.T) {
 }
 
 // Every broker is restarted with SIGTERM, one after the other, under load: not one record fails, each is there once.
-func TestRollingRestart(t *testing.T) {
+func TestMembersRollingRestart(t *testing.T) {
+	longRun(t)
 	f := memberRun(t, 3, 3, 3)
 	for _, n := range f.c.Nodes() {
 		if !n.Running() {
@@ -234,7 +244,8 @@ func TestRollingRestart(t *testing.T) {
 
 // A broker is away while another one loses its directory and registers a new one, and a further one is added; these two lead when it comes
 // back. It knows neither, hears of both from the ones that it knew, and catches up with them.
-func TestAwayWhileOthersChange(t *testing.T) {
+func TestMembersAwayWhileOthersChange(t *testing.T) {
+	longRun(t)
 	f := memberRun(t, 5, 6, 5)
 	away, wiped, added := f.c.Node(5), f.c.Node(4), f.c.Node(6)
 	must(t, away.Kill())
