@@ -112,7 +112,7 @@ var errFlood = errors.New("closed: it sent many more frames that carry nothing t
 // Read implements net.Conn.
 func (c *floodConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	wait := c.scan(p[:n])
+	wait := c.scan(p[:n], time.Now())
 	switch {
 	case wait > floodDelayMax:
 		c.floods.closed.Add(1)
@@ -135,8 +135,8 @@ func (c *floodConn) Close() error {
 	return c.Conn.Close()
 }
 
-// scan passes over frames and tells how long they must wait.
-func (c *floodConn) scan(p []byte) (wait time.Duration) {
+// scan passes over frames that came now and tells how long they must wait.
+func (c *floodConn) scan(p []byte, now time.Time) (wait time.Duration) {
 	var counts [frameKindsSlow]int
 	for len(p) > 0 {
 		if c.skip > 0 {
@@ -153,7 +153,6 @@ func (c *floodConn) scan(p []byte) (wait time.Duration) {
 			}
 		}
 	}
-	now := time.Now()
 	for kind, n := range counts {
 		for l := c.limits[kind]; n > 0; {
 			part := min(n, l.Burst())
