@@ -68,7 +68,7 @@ var greedyAttacks = []attack{
 	{"counts of 2^31", func(s *siege) { s.calls(8, "mallory", hugeCounts) }, 96 << 20},
 	{"many tiny elements", func(s *siege) { s.calls(4, "mallory", tinyElements) }, 512 << 20},
 	{"deep nesting", func(s *siege) { s.calls(8, "mallory", deepNesting) }, 192 << 20},
-	{"bombs", func(s *siege) { fillBombs(s); s.calls(8, "mallory", fetchBombs) }, 384 << 20},
+	{"bombs", func(s *siege) { fillBombs(s); s.calls(8, "mallory", fetchBombs) }, 768 << 20},
 	{"a compressed call", func(s *siege) { s.calls(8, "mallory", compressedCall) }, 96 << 20},
 }
 
