@@ -289,12 +289,11 @@ func TestEveryMethodByNoIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := s.as("")
-	if c, err := tls.LoadX509KeyPair(pair.Cert, pair.Key); err != nil {
+	c, err := tls.LoadX509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
 		t.Fatal(err)
-	} else {
-		gone = s.with(c)
 	}
+	gone := s.with(c)
 	open := s.connect(gone, "") // while it is good
 	if reason, err := tryMethod(ctx, open, "/lograft.v1.TopicService/ListTopics", methodOf("ListTopics")); reason != "" || err != nil {
 		t.Fatalf("a good certificate: %q, %v", reason, err)
