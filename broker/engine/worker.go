@@ -179,9 +179,11 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 		w.synced(ev.Synced, eff)
 	}
 	if ev.Cold != nil {
-		if s := w.at(ev.Cold.Group); s != nil {
+		if s := w.at(ev.Cold.Group); s != nil && ev.Cold.Of(s.replica) {
 			s.replica.ReadDone(&w.env, ev.Cold)
 			w.touch(s)
+		} else {
+			ev.Cold.Abandon(&w.env)
 		}
 	}
 	if ev.Seal != nil {

@@ -40,6 +40,8 @@ type ColdRead struct {
 	Group GroupID
 	Task  *segment.ReadTask
 
+	owner *Replica // that asked: another replica of the group may have come in its place meanwhile
+
 	context raft.EntriesContext // why the core asked; meaningful if nothing below is set
 	fetch   *Request
 
@@ -65,6 +67,16 @@ func (c *ColdRead) Do() {
 		c.verify.Do(nil)
 	default:
 		c.Task.Do()
+	}
+}
+
+// Of reports whether r asked for the read: only it takes the read back.
+func (c *ColdRead) Of(r *Replica) bool { return c.owner == r }
+
+// Abandon answers who waits for a read of a replica that is gone.
+func (c *ColdRead) Abandon(env *Env) {
+	if c.fetch != nil {
+		env.fail(c.fetch, &Error{Reason: ReasonUnknownGroup, Message: "the replica was removed from this broker: refresh metadata and retry", RetryAfterMs: 20})
 	}
 }
 
