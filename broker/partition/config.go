@@ -87,6 +87,9 @@ func (r *Replica) proposeOwn(kind segment.Kind, payload []byte) (index uint64, r
 	if r.growthBlocked() {
 		return 0, r.underRepair()
 	}
+	if r.moved() {
+		return 0, r.notLeader(OutcomeFailed)
+	}
 	e := envelope{kind: kind, appendTime: r.lead.tail.appendTime}
 	if kind == kindCommand && r.opts.Machine != nil {
 		e.flags = flagOwn

@@ -67,7 +67,7 @@ func (r *Replica) produce(env *Env, q *Request) {
 		env.fail(q, r.notLeader(OutcomeFailed))
 		return
 	}
-	if !l.ready {
+	if !l.ready || r.moved() {
 		env.fail(q, &Error{Reason: ReasonNotReady, Message: "the new leader has not committed in its term yet: retry", LeaderEpoch: int32(r.hard.Term), Leader: r.leader, LeaderNode: r.nodeOf(r.leader), RetryAfterMs: 10})
 		return
 	}
@@ -185,6 +185,13 @@ func (r *Replica) appendTimeNow(env *Env) int64 {
 	return max(now, r.lead.tail.appendTime)
 }
 
+// moved reports whether the core has won, lost or changed terms in this step and the replica has not carried that out yet: what it knows of
+// the log's tail, and of who leads, is of before, so it proposes nothing.
+func (r *Replica) moved() bool {
+	s := r.node.BasicStatus()
+	return s.HardState.Term != r.hard.Term || (s.SoftState.RaftState == raft.StateLeader) != (r.role == raft.StateLeader)
+}
+
 // duplicate answers a retry: at once if the original is applied, together with it if it is in flight.
 func (r *Replica) duplicate(env *Env, q *Request, original sequenced) {
 	if original.index <= r.applied {
@@ -251,7 +258,7 @@ func (r *Replica) propose(env *Env, q *Request) {
 }
 
 func (r *Replica) proposeCommand(env *Env, command []byte) *Error {
-	if r.role == raft.StateLeader && !r.lead.ready {
+	if r.role == raft.StateLeader && !r.lead.ready || r.moved() {
 		return &Error{Reason: ReasonNotReady, Message: "the new leader has not committed in its term yet: retry", RetryAfterMs: 10}
 	}
 	if r.role == raft.StateLeader && r.growthBlocked() {
