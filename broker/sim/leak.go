@@ -31,6 +31,9 @@ func (r *Run) farewell() error {
 		}
 	}
 	for _, n := range r.nodes {
+		if !r.RunUntil(partTime, func() bool { return n.reading == 0 }) { // a broker that stops in order lets them end
+			return fmt.Errorf("leak: node %d never is without a read under way", n.id)
+		}
 		var eff engine.Effects
 		for _, l := range n.workers {
 			l.Close(&eff)

@@ -47,6 +47,7 @@ type Node struct {
 	lives      map[partition.GroupID]int    // how many of each group were retired here
 	settled    map[partition.GroupID]uint64 // versions of memberships that leaders here brought about
 	announcing bool
+	reading    int // file operations of replicas that are under way off the workers
 }
 
 // workerLoop is a worker with its inbox and outbox.
@@ -147,7 +148,7 @@ func (n *Node) Boot() error {
 	n.leads = map[partition.GroupID]partition.LeaderChange{}
 	n.replies = map[uint64]func(partition.Reply){}
 	n.failed, n.rpc = nil, nil
-	n.settled, n.announcing = map[partition.GroupID]uint64{}, false
+	n.settled, n.announcing, n.reading = map[partition.GroupID]uint64{}, false, 0
 	n.space = engine.Space{Reserve: n.w.opts.DiskReserve}
 	inc := n.incarnation
 	onView := func() {
@@ -327,6 +328,12 @@ func (n *Node) stepWorker(l *workerLoop) {
 	events := l.inbox
 	l.inbox, l.scheduled = nil, false
 	l.Step(n.w.now, n.wall(), events, &l.eff)
+	n.reading += len(l.eff.Cold)
+	for i := range events {
+		if events[i].Cold != nil {
+			n.reading--
+		}
+	}
 	l.out.flush()
 	inc, eff := n.incarnation, &l.eff
 	if !eff.Sync.Empty() {
