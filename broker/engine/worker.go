@@ -108,7 +108,7 @@ type slot struct {
 type answer struct{ node, from, commit uint64 }
 
 // busy reports whether somebody else works on the replica's files: they must stay open, and where they are.
-func (s *slot) busy() bool { return s.sealing || s.capture > 0 }
+func (s *slot) busy() bool { return s.sealing || s.capture > 0 || s.replica.Reading() > 0 }
 
 // Worker owns replicas. Every method is called by one goroutine.
 type Worker struct {
@@ -179,11 +179,11 @@ func (w *Worker) deliver(ev *Event, eff *Effects) {
 		w.synced(ev.Synced, eff)
 	}
 	if ev.Cold != nil {
-		if s := w.at(ev.Cold.Group); s != nil && ev.Cold.Of(s.replica) {
+		if s := w.at(ev.Cold.Group); s != nil && s.replica == ev.Cold.Owner() {
 			s.replica.ReadDone(&w.env, ev.Cold)
 			w.touch(s)
 		} else {
-			ev.Cold.Abandon(&w.env)
+			w.released(ev.Cold.Owner(), eff, func(s *slot) { s.replica.ReadDone(&w.env, ev.Cold) })
 		}
 	}
 	if ev.Seal != nil {

@@ -99,7 +99,7 @@ func (r *Replica) serve(env *Env, q *Request, highConfirmed bool) {
 func (r *Replica) readCold(env *Env, q *Request, task *segment.ReadTask, highConfirmed bool) {
 	r.reads.cold++
 	asked := *q
-	env.Cold = append(env.Cold, &ColdRead{Group: r.opts.Group, owner: r, Task: task, fetch: &asked, highConfirmed: highConfirmed})
+	r.offWorker(env, &ColdRead{Task: task, fetch: &asked, highConfirmed: highConfirmed})
 }
 
 func (r *Replica) answerFetch(env *Env, q *Request, frames []segment.Frame, err error, highConfirmed bool) {
@@ -134,6 +134,7 @@ const skippedRetryMs = 50
 
 // ReadDone takes a cold read back, done.
 func (r *Replica) ReadDone(env *Env, c *ColdRead) {
+	r.reading--
 	if r.fatal != nil {
 		if c.fetch != nil {
 			env.fail(c.fetch, r.halted())

@@ -61,7 +61,7 @@ func (f *fill) installing() bool { return f.phase >= fillQuiet }
 
 // job has work done off the worker, then calls then in a later step of this replica, unless it has halted or is gone.
 func (r *Replica) job(env *Env, work func(), then func(*Env)) {
-	env.Cold = append(env.Cold, &ColdRead{Group: r.opts.Group, owner: r, work: work, then: then})
+	r.offWorker(env, &ColdRead{work: work, then: then})
 }
 
 // takeSnapshot takes a leader's MsgSnapshot. What the core can answer at once it gets at once; else the files come first.

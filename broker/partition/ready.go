@@ -106,8 +106,7 @@ func (r *Replica) EndStep(env *Env) {
 	r.makeSource(env)
 	r.tellCore(env)
 	for _, c := range r.st.cold {
-		c.Group, c.owner = r.opts.Group, r
-		env.Cold = append(env.Cold, c)
+		r.offWorker(env, c)
 	}
 	r.st.cold = r.st.cold[:0]
 }

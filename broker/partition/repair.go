@@ -275,7 +275,7 @@ func (r *Replica) answerRepair(env *Env, m *raft.Message) {
 	if errors.Is(err, segment.ErrCold) {
 		if r.damage.serving < repairServingMax {
 			r.damage.serving++
-			env.Cold = append(env.Cold, &ColdRead{Group: r.opts.Group, owner: r, Task: r.log.ColdEntries(ask.from, ask.to+1, repairBytesPerAnswer), repair: &ask, peer: m.From})
+			r.offWorker(env, &ColdRead{Task: r.log.ColdEntries(ask.from, ask.to+1, repairBytesPerAnswer), repair: &ask, peer: m.From})
 		}
 		return
 	}
@@ -397,9 +397,9 @@ func (r *Replica) suspect(env *Env, err error) {
 		}
 	}
 	if t := r.log.BeginVerify(max(fe.Segment, fe.From, r.log.FirstIndex())); t != nil {
-		r.damage.verify = &ColdRead{Group: r.opts.Group, owner: r, verify: t}
+		r.damage.verify = &ColdRead{verify: t}
 		r.st.doubt = fe.From
-		env.Cold = append(env.Cold, r.damage.verify)
+		r.offWorker(env, r.damage.verify)
 	}
 }
 

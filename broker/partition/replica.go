@@ -114,6 +114,7 @@ type Replica struct {
 	refill    refill
 	lost      lostFiles
 	heard     int                   // ticks since the leader spoke
+	reading   int                   // ColdReads that are with the driver
 	results   map[[16]byte][]waiter // state machine groups: who waits for which command
 	asks      asking
 

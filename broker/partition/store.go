@@ -70,15 +70,18 @@ func (c *ColdRead) Do() {
 	}
 }
 
-// Of reports whether r asked for the read: only it takes the read back.
-func (c *ColdRead) Of(r *Replica) bool { return c.owner == r }
+// Owner is the replica that asked: it alone takes the read back.
+func (c *ColdRead) Owner() *Replica { return c.owner }
 
-// Abandon answers who waits for a read of a replica that is gone.
-func (c *ColdRead) Abandon(env *Env) {
-	if c.fetch != nil {
-		env.fail(c.fetch, &Error{Reason: ReasonUnknownGroup, Message: "the replica was removed from this broker: refresh metadata and retry", RetryAfterMs: 20})
-	}
+// offWorker hands a read to the driver.
+func (r *Replica) offWorker(env *Env, c *ColdRead) {
+	c.Group, c.owner = r.opts.Group, r
+	r.reading++
+	env.Cold = append(env.Cold, c)
 }
+
+// Reading is how many reads are with the driver and not back: until then the log must not be closed.
+func (r *Replica) Reading() int { return r.reading }
 
 // Session is whose request the read is for, 0 if nobody waits for its bytes.
 func (c *ColdRead) Session() uint64 {
