@@ -292,7 +292,10 @@ func (w *Worker) closeRemoved(s *slot, eff *Effects) {
 func (w *Worker) sealed(j *SealJob, eff *Effects) {
 	s := w.at(j.Replica.Group())
 	if s == nil || s.replica != j.Replica {
-		w.released(j.Replica, eff, func(s *slot) { s.sealing = false })
+		w.released(j.Replica, eff, func(s *slot) {
+			s.sealing = false
+			s.replica.EndSeal(&w.env, j.Task, j.Err) // it holds the file
+		})
 		return
 	}
 	s.sealing = false
