@@ -255,6 +255,7 @@ func (n *Node) registered(birth *cluster.Birth, meta partition.GroupID, replica 
 	n.w.Log("node %d is registered with directory %x, metadata replica %d", n.id, n.dir[:4], replica)
 	n.w.Counts.Faults["directory registered"]++
 	n.birth = birth
+	n.disk.restart()
 	err := n.recordBirth(engine.Birth{Birth: journal.Birth{Group: meta, ReplicaID: replica, Settings: append([]byte{'M'}, birth.Encode()...)}})
 	if err == nil {
 		n.seat.joined = true

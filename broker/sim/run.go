@@ -278,6 +278,9 @@ func (r *Run) patrol() error {
 			continue
 		}
 		for _, err := r.ReadAll(r.victim.id, p, 30e9); err != nil; _, err = r.ReadAll(r.victim.id, p, 30e9) {
+			if r.victim.Replica(p.Group) == nil {
+				break // it moved away
+			}
 			if r.now > until {
 				return fmt.Errorf("partition %d on node %d is still damaged %d s after everything is well: %w", p.Number, r.victim.id, settleMax/1e9, err)
 			}
