@@ -97,24 +97,21 @@ func (r *Replica) silent(m *raft.Message) bool {
 
 // deaf reports whether damage forbids to take m: no vote while the log's end is unknown or a lost log is being refilled, and no entries
 // that the log can't place. The sender retries.
-func (r *Replica) deaf(m *raft.Message) bool {
-	if len(r.damage.ranges) == 0 && !r.refill.on {
-		return false
-	}
+func (r *Replica) deaf(env *Env, m *raft.Message) bool {
 	switch m.Type {
 	case raft.MsgRequestVote, raft.MsgRequestPreVote:
-		return r.damage.lastUnknown || r.refill.on
+		return len(r.damage.ranges) > 0 && r.damage.lastUnknown || r.refill.on
 	case raft.MsgTimeoutNow:
 		return r.refill.on
 	case raft.MsgAppend:
-		return !r.takes(m.Entries)
+		return !r.takes(env, m.Entries)
 	}
 	return false
 }
 
-// takes reports whether entries of a leader can be appended to the damaged log: they overwrite from a point whose predecessor is good,
-// or grow the log behind a segment that is whole.
-func (r *Replica) takes(entries []raft.Entry) bool {
+// takes reports whether entries of a leader can be appended to the log, damaged or not: they overwrite from a point whose predecessor is
+// good, which may show only now, or grow the log behind a segment that is whole.
+func (r *Replica) takes(env *Env, entries []raft.Entry) bool {
 	last := r.log.LastIndex()
 	for i := range entries {
 		index := entries[i].Index
@@ -124,7 +121,8 @@ func (r *Replica) takes(entries []raft.Entry) bool {
 		term, err := r.log.Term(index)
 		if err == nil && term != entries[i].Term {
 			_, err := r.log.FrameAt(index - 1)
-			return err == nil
+			r.suspect(env, err)
+			return err == nil || len(r.damage.ranges) == 0 && !errors.Is(err, segment.ErrFaulty)
 		}
 	}
 	return true

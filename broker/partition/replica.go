@@ -370,7 +370,7 @@ func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
 			}
 		}
 	}
-	if r.deaf(&m) || r.fill.installing() || m.Type == raft.MsgAppend && r.withholds(env, &m) {
+	if r.deaf(env, &m) || r.fill.installing() || m.Type == raft.MsgAppend && r.withholds(env, &m) {
 		return
 	}
 	if err := r.node.Step(m); err != nil && errors.As(err, new(*raft.FatalError)) {

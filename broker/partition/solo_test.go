@@ -89,7 +89,7 @@ func (s *solo) settle() {
 		s.env.Cold = nil
 		for _, c := range cold {
 			idle = false
-			c.Task.Do()
+			c.Do()
 			s.r.ReadDone(&s.env, c)
 		}
 		for _, a := range s.env.Replies {
