@@ -30,7 +30,9 @@ func (n *Node) voted(g partition.GroupID, m *raft.Message) {
 
 // stableHardState is what the journal would say of a group if the power went now.
 func (n *Node) stableHardState(g partition.GroupID) journal.HardState {
-	j, err := journal.OpenTwin(n.fs.Synced(), dataDir+"/journal")
+	fs := n.fs.Synced()
+	fs.SetLimit(0) // opening it writes, and the disk may be full
+	j, err := journal.OpenTwin(fs, dataDir+"/journal")
 	if err != nil {
 		return journal.HardState{}
 	}
