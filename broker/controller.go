@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"path"
+	"slices"
 
 	"lograft/broker/cluster"
 	"lograft/broker/engine"
@@ -81,6 +82,7 @@ func (c *Controller) plan(eff *ControlEffects) {
 			have = append(have, cluster.GroupHave{Group: g, ReplicaID: h.birth.ReplicaID})
 		}
 	}
+	slices.SortFunc(have, func(a, b cluster.GroupHave) int { return slices.Compare(a.Group[:], b.Group[:]) })
 	for _, a := range cluster.Plan(c.node, c.dir, c.view, have) {
 		switch {
 		case a.Create != nil && c.wasRetired(a.Group, a.ReplicaID):

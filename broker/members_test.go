@@ -104,3 +104,30 @@ func TestRosterIsAheadOfTheView(t *testing.T) {
 		t.Errorf("the view knows better: %+v", eff.Members)
 	}
 }
+
+// A broker that confirmed a tombstone starts again with a view from before it and gives birth to the replica anew: the newer view, in which
+// there is no tombstone any more, has it removed. A view that is too old to know a replica removes nothing (broker/sim seed
+// 1795790133472002546).
+func TestReplicaBornFromAnOldViewIsRemoved(t *testing.T) {
+	dir := cluster.ID{7}
+	state := cluster.NewState(cluster.ComputeBirth("test", []cluster.Member{{NodeID: 1, DirID: dir}}))
+	state.Apply(2, 1, cluster.EncodeRegisterBroker(cluster.RegisterBroker{RequestID: cluster.ID{2}, NodeID: 1, DirID: dir, ClientAddr: "a"}))
+	before := state.View()
+	state.Apply(3, 1, cluster.EncodeCreateTopic(cluster.CreateTopic{RequestID: cluster.ID{3}, Seed: cluster.ID{4}, Name: "t", Partitions: 1, ReplicationFactor: 1}))
+	topic, ok := state.View().TopicByName("t")
+	if !ok {
+		t.Fatal("the topic was not created")
+	}
+	p := topic.Partitions[0]
+	c := newController(1, dir, groupOptions{}, state.View().MetadataGroup, []journal.Birth{{Group: p.Group, ReplicaID: p.Replicas[0].ID}}, nil)
+	for _, v := range []*cluster.View{before, state.View()} {
+		if eff := c.ViewChanged(v); len(eff.Remove) > 0 {
+			t.Fatalf("view %d removes %x", v.Version, eff.Remove)
+		}
+	}
+	state.Apply(4, 1, cluster.EncodeDeleteTopic(cluster.DeleteTopic{RequestID: cluster.ID{5}, Name: "t"}))
+	state.Apply(5, 1, cluster.EncodeConfirmRemoved(cluster.ConfirmRemoved{RequestID: cluster.ID{6}, DirID: dir, Groups: []cluster.ID{p.Group}}))
+	if eff := c.ViewChanged(state.View()); len(eff.Remove) != 1 || eff.Remove[0] != p.Group {
+		t.Errorf("no view places it, and nothing removes it: %+v", eff)
+	}
+}

@@ -15,13 +15,16 @@ type Action struct {
 }
 
 // Plan compares what the broker with this data directory holds with what the view says. A replica is removed only because a
-// committed command took it from its group (a tombstone), never because it is missing from a view. A new replica of a group that is
-// still held waits until the old one is gone.
+// committed command took it from its group: a tombstone says so, or a view that has given its id away and does not place it any more. (Ids
+// are never used again, so such a view is newer than the command; the tombstone was confirmed before the replica was born from an older
+// view, after a restart.) It is never removed because a view is too old to know it. A new replica of a group that is still held waits
+// until the old one is gone.
 func Plan(node uint64, dir ID, v *View, have []GroupHave) (actions []Action) {
 	held := make(map[ID]uint64, len(have))
 	for _, h := range have {
 		held[h.Group] = h.ReplicaID
 	}
+	placed := make(map[ID]bool, len(have)) // groups whose held replica the view places here
 	for _, t := range v.topics {
 		for i := range t.Partitions {
 			p := &t.Partitions[i]
@@ -29,8 +32,10 @@ func Plan(node uint64, dir ID, v *View, have []GroupHave) (actions []Action) {
 				if r.NodeID != node || r.Dir != dir {
 					continue
 				}
-				if _, ok := held[p.Group]; !ok {
+				if id, ok := held[p.Group]; !ok {
 					actions = append(actions, Action{Group: p.Group, ReplicaID: r.ID, Create: t.birth(p)})
+				} else if id == r.ID {
+					placed[p.Group] = true
 				}
 			}
 		}
@@ -39,6 +44,12 @@ func Plan(node uint64, dir ID, v *View, have []GroupHave) (actions []Action) {
 		t := &v.tombstones[i]
 		if id, ok := held[t.group]; ok && t.dir == dir && (t.replica == id || t.replica == 0) {
 			actions = append(actions, Action{Group: t.group, ReplicaID: id, Delete: true})
+			placed[t.group] = true
+		}
+	}
+	for _, h := range have {
+		if !placed[h.Group] && h.ReplicaID < v.nextReplica {
+			actions = append(actions, Action{Group: h.Group, ReplicaID: h.ReplicaID, Delete: true})
 		}
 	}
 	return actions

@@ -64,7 +64,7 @@ func (s *State) View() *View {
 	if s.view == nil {
 		s.view = &View{ClusterID: s.birth.ClusterID, ClusterName: s.birth.ClusterName, MetadataGroup: s.birth.MetadataGroup,
 			MetadataReplicas: s.meta.Replicas, Metadata: s.meta, Version: s.version, Rebalancing: s.rebalancing,
-			brokers: s.brokers, seats: s.seats, gone: s.gone, moving: s.movingList(), topics: s.topics, byID: s.byID, tombstones: s.tombstones, access: s.access}
+			brokers: s.brokers, seats: s.seats, gone: s.gone, moving: s.movingList(), topics: s.topics, byID: s.byID, tombstones: s.tombstones, access: s.access, nextReplica: s.nextReplica}
 	}
 	return s.view
 }

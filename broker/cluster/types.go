@@ -114,6 +114,8 @@ type View struct {
 	byID       []*Topic // by topic id
 	tombstones []tombstone
 	access     *Access
+	// nextReplica is the id that the next replica is given: smaller ones were given by this view or an older one.
+	nextReplica uint64
 }
 
 // Access is who may do what.
