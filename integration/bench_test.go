@@ -34,8 +34,11 @@ func TestBench(t *testing.T) {
 			}
 		}
 		number := func(name string) float64 { v, _ := fields[name].(float64); return v }
-		if number("errors") != 0 || number("records") == 0 || number("p50_ms") > number("p99_ms") || number("p99_ms") > number("max_ms") || number("cpu_us_per_mb") <= 0 {
+		if number("errors") != 0 || number("records") == 0 || number("p50_ms") > number("p99_ms") || number("p99_ms") > number("max_ms") {
 			t.Errorf("%v: %s", work, r.Stdout)
+		}
+		if number("cpu_us_per_mb") <= 0 && number("seconds") > 0.5 { // processes count their CPU in steps of 10 ms
+			t.Errorf("%v: no CPU used: %s", work, r.Stdout)
 		}
 		switch work[0] {
 		case "produce":
