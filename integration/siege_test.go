@@ -22,9 +22,9 @@ import (
 // siegeCases attack the broker that leads the partition of good clients, on listeners with TLS and authentication. While each attack runs,
 // what the broker's process holds and how long good clients wait for an append and a linearizable fetch are measured.
 var siegeCases = []faultCase{
-	{name: "siege-http2", short: true, secure: true, hurt: siegeOf(http2Attacks, 0), gapMax: 5 * time.Second},
+	{name: "siege-http2", secure: true, hurt: siegeOf(http2Attacks, 0), gapMax: 5 * time.Second},
 	{name: "siege-idle", secure: true, hurt: siegeOf(idleAttacks, 0), gapMax: 5 * time.Second},
-	{name: "siege-login", short: true, secure: true, hurt: siegeOf(loginAttacks, 0), gapMax: 5 * time.Second},
+	{name: "siege-login", secure: true, hurt: siegeOf(loginAttacks, 0), gapMax: 5 * time.Second},
 	{name: "siege-greedy", secure: true, hurt: siegeOf(greedyAttacks, greedySlower), gapMax: 5 * time.Second},
 }
 
