@@ -55,11 +55,29 @@ func (s *reads) cancel(from uint64) {
 	s.parked = slices.DeleteFunc(s.parked, func(p parkedFetch) bool { return p.From == from })
 }
 
+// takeDenied takes the denied appends out of the waiting reads.
+func (s *reads) takeDenied(each func(*Request)) {
+	denied := func(q Request) bool {
+		if q.denied == nil {
+			return false
+		}
+		each(&q)
+		return true
+	}
+	s.queued = slices.DeleteFunc(s.queued, denied)
+	s.asked = slices.DeleteFunc(s.asked, denied)
+	s.unapplied = slices.DeleteFunc(s.unapplied, func(c confirmed) bool { return denied(c.Request) })
+}
+
+func readsOverloaded() *Error {
+	return &Error{Reason: ReasonOverloaded, Message: fmt.Sprintf("%d reads wait at this replica: retry later or elsewhere", readsWaitingMax), RetryAfterMs: 50}
+}
+
 // read answers what can be answered now and queues the rest. What is below the applied point is immutable and served at once; a
 // round is paid where the answer claims the end (architecture D14).
 func (r *Replica) read(env *Env, q *Request) {
 	if r.reads.waiting() >= readsWaitingMax {
-		env.fail(q, &Error{Reason: ReasonOverloaded, Message: fmt.Sprintf("%d reads wait at this replica: retry later or elsewhere", readsWaitingMax), RetryAfterMs: 50})
+		env.fail(q, readsOverloaded())
 		return
 	}
 	q.MaxBytes = min(max(q.MaxBytes, fetchBytesLowest), fetchBytesMax)
@@ -258,7 +276,11 @@ func (r *Replica) roundDone(env *Env, rs raft.ReadState) {
 	env.Stats.ReadRounds++
 	env.Stats.ReadsConfirmed += uint64(len(s.asked))
 	for i := range s.asked {
-		s.unapplied = append(s.unapplied, confirmed{s.asked[i], rs.Index})
+		index := rs.Index
+		if d := s.asked[i].denied; d != nil {
+			index = max(index, d.index)
+		}
+		s.unapplied = append(s.unapplied, confirmed{s.asked[i], index})
 	}
 	clear(s.asked)
 	s.asked = s.asked[:0]
@@ -284,6 +306,10 @@ func (r *Replica) advanceReads(env *Env) {
 			c := &waiting[i]
 			if c.index > r.applied {
 				s.unapplied = append(s.unapplied, *c)
+				continue
+			}
+			if c.denied != nil {
+				r.answerDenied(env, &c.Request)
 				continue
 			}
 			if c.Consistency == Session {
@@ -360,7 +386,6 @@ func (r *Replica) expireWrites(env *Env) {
 	for i := range r.lead.inflight {
 		r.lead.inflight[i].waiters = slices.DeleteFunc(r.lead.inflight[i].waiters, late(OutcomeUnknown))
 	}
-	r.lead.denials = slices.DeleteFunc(r.lead.denials, func(d denial) bool { return late(OutcomeFailed)(d.waiter) })
 	r.lead.own = slices.DeleteFunc(r.lead.own, func(o own) bool { return late(OutcomeUnknown)(o.waiter) })
 	for _, id := range sortedIDs(r.results) {
 		if ws := slices.DeleteFunc(r.results[id], late(OutcomeUnknown)); len(ws) == 0 {

@@ -20,8 +20,6 @@ type leadership struct {
 	// Invariant: inflight is in order of index, every index > applied.
 	inflight []pending
 	synced   int // so many of the first in flight are on this broker's disk
-	// denials wait until the tail that they were judged against has committed in this term.
-	denials []denial
 
 	own        []own  // commands in flight
 	configured uint64 // Config.Version of the last one proposed
@@ -41,17 +39,18 @@ type pending struct {
 	times      times
 }
 
+// denial is an append's refusal that names the log's end, or what it implies: a claim about the end like that of a read. It is told when
+// the tail that it was judged against, up to index, has committed, and a round that began later has shown that this replica led term then:
+// another leader may have appended since this one was cut off.
 type denial struct {
-	index uint64
-	waiter
-	err *Error
+	index, term uint64
+	err         *Error
 }
 
 func (l *leadership) cancel(from uint64) {
 	for i := range l.inflight {
 		l.inflight[i].waiters = slices.DeleteFunc(l.inflight[i].waiters, func(w waiter) bool { return w.from == from })
 	}
-	l.denials = slices.DeleteFunc(l.denials, func(d denial) bool { return d.from == from })
 	l.own = slices.DeleteFunc(l.own, func(o own) bool { return o.from == from })
 }
 
@@ -218,12 +217,21 @@ func (r *Replica) duplicate(env *Env, q *Request, original sequenced) {
 // deny answers err once the tail that the append was judged against has committed in this term.
 func (r *Replica) deny(env *Env, q *Request, err *Error) {
 	err.LeaderEpoch = int32(r.hard.Term)
-	last := r.node.BasicStatus().LastIndex
-	if last <= r.applied {
-		env.fail(q, err)
+	if r.reads.waiting() >= readsWaitingMax {
+		env.fail(q, readsOverloaded())
 		return
 	}
-	r.lead.denials = append(r.lead.denials, denial{index: last, waiter: waiter{q.From, q.Token, q.Deadline}, err: err})
+	r.reads.queued = append(r.reads.queued, Request{From: q.From, Token: q.Token, Group: q.Group, Op: q.Op, Deadline: q.Deadline,
+		denied: &denial{index: r.node.BasicStatus().LastIndex, term: r.hard.Term, err: err}})
+}
+
+// answerDenied tells what became of an append that was denied, now that a round has ended.
+func (r *Replica) answerDenied(env *Env, q *Request) {
+	if r.role != raft.StateLeader || r.hard.Term != q.denied.term {
+		env.fail(q, r.notLeader(OutcomeFailed))
+		return
+	}
+	env.fail(q, q.denied.err)
 }
 
 // proposalError names the core's refusal for a client. A refused proposal certainly has no effect.
@@ -306,10 +314,6 @@ func (r *Replica) resolve(env *Env, index uint64) {
 			l.inflight = nil
 		}
 	}
-	for len(l.denials) > 0 && l.denials[0].index <= index {
-		env.reply(Reply{From: l.denials[0].from, Token: l.denials[0].token, Err: l.denials[0].err})
-		l.denials = l.denials[1:]
-	}
 	r.resolveOwn(env)
 }
 
@@ -328,9 +332,7 @@ func (r *Replica) leaderLost(env *Env, reason Reason) {
 			env.reply(Reply{From: w.from, Token: w.token, Err: errFor(OutcomeUnknown)})
 		}
 	}
-	for _, d := range r.lead.denials {
-		env.reply(Reply{From: d.from, Token: d.token, Err: errFor(OutcomeFailed)})
-	}
+	r.reads.takeDenied(func(q *Request) { env.fail(q, errFor(OutcomeFailed)) })
 	for _, o := range r.lead.own {
 		env.reply(Reply{From: o.from, Token: o.token, Err: errFor(OutcomeUnknown)})
 	}

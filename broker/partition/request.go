@@ -87,7 +87,8 @@ type Request struct {
 	ProducerID    int64
 	ProducerEpoch int16
 
-	epochFound int32 // of an OpEpochEnd whose end is being read
+	epochFound int32   // of an OpEpochEnd whose end is being read
+	denied     *denial // of an append: the answer, which waits for a round as a read of the end does
 }
 
 // Reply answers one Request. Err nil means success.
