@@ -366,7 +366,11 @@ func (w *World) flipSealed() bool {
 	if err != nil || len(groups) == 0 {
 		return false
 	}
-	dir := dataDir + "/groups/" + groups[w.rng.IntN(len(groups))]
+	group := groups[w.rng.IntN(len(groups))]
+	if group == w.spared {
+		return false
+	}
+	dir := dataDir + "/groups/" + group
 	names, err := n.fs.List(dir)
 	if err != nil {
 		return false
