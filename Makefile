@@ -14,7 +14,7 @@ FILE ?=
 RAFT_SEEDS ?= 2000
 SIM_SEEDS ?= 300
 CRASH_RUNS ?= 2000
-FUZZ_TIME ?= 5s
+FUZZ_TIME ?= 60s
 # ci-long runs one of so many mutants, beginning at a random one; make mutants runs all.
 MUTANTS_EVERY ?= 5
 LONG_TIMEOUT ?= 30m
@@ -53,7 +53,7 @@ demo: build ## three brokers, one real file, one leader killed, all copies compa
 	@$(BIN)/demo -bin $(BIN) -file '$(FILE)'
 
 # The slices of ci-long are targets of their own, so that each can be run, and sized, alone.
-ci-long: sim-raft sim crash mutants-slice faults-short integration-race fuzz ## all that takes too long for test, in slices sized by variables
+ci-long: sim-raft sim crash mutants-slice faults-short integration-race ## all that takes too long for test, in slices sized by variables
 
 sim-raft: ## raft simulator; SEEDS=n for n seeds, SEED=s to replay one
 	go test $(GOTEST_FLAGS) ./raft/sim -run TestSim -count 1 -timeout $(LONG_TIMEOUT) $(if $(SEED),-seed $(SEED) -v,-seeds $(or $(SEEDS),$(RAFT_SEEDS)))
@@ -85,11 +85,12 @@ faults-short: ## the shortest cases of faults
 integration-race: ## real brokers, built with the race detector, under kills and pauses
 	LOGRAFT_RACE=1 go test $(GOTEST_FLAGS) ./integration -count 1 -timeout $(LONG_TIMEOUT)
 
-fuzz: ## every fuzz target for FUZZ_TIME
-	@grep -r --include='*_test.go' -o 'func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func | |' | sort | while read -r pkg name; do \
+fuzz: ## every fuzz target for FUZZ_TIME; prints each input that failed, which belongs into the package's testdata/fuzz
+	@grep -r --include='*_test.go' -o 'func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func | |' | sort | { failed=0; while read -r pkg name; do \
 		echo "go test $$pkg -fuzz $$name"; \
-		go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x || exit 1; \
-	done
+		go test "$$pkg" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x && continue; failed=1; \
+		git -C "$$pkg" ls-files --others --exclude-standard "testdata/fuzz/$$name" | while read -r f; do echo "== $$pkg/$$f"; cat "$$pkg/$$f"; done; \
+	done; exit $$failed; }
 
 bench: build $(BIN)/bench ## our side of the table of performance.md, on three brokers; medians go to docs/benchmarks.md
 	@$(BIN)/bench -bin $(BIN) -out '$(BENCH_OUT)' -run '$(BENCH_RUN)' -rounds $(BENCH_ROUNDS) -mb $(BENCH_MB) -time $(BENCH_SECONDS)s \
