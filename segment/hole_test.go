@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"lograft/segment/vfs"
@@ -51,6 +52,43 @@ func TestReadsStopBeforeAHole(t *testing.T) {
 			t.Errorf("offset %d: %v", from, read.Err)
 		case from < gone.BaseOffset && read.Frames[len(read.Frames)-1].Offset >= gone.BaseOffset:
 			t.Errorf("a read from %d goes over the hole to %d", from, read.Frames[len(read.Frames)-1].Offset)
+		}
+	}
+}
+
+// A write went astray within its own segment: a later frame's good bytes stand where another frame was. Reads stop before it and name it;
+// none takes it for the entry that was asked for, or goes over those between. Found by TestWildDamage, seed 27.
+func TestReadsStopBeforeAFrameAstray(t *testing.T) {
+	p := newPatient(t, rand.New(rand.NewPCG(5, 6)), testGroup)
+	o := p.o
+	o.FS, o.TailCacheBytes = p.mem, 1
+	l, _ := mustOpen(t, o)
+	defer l.Close()
+	for _, s := range l.segs {
+		if s.count() < 3 {
+			continue
+		}
+		first := s.head.base + 1
+		to := segmentHeaderBytes + p.frames[s.head.base-2].encodedBytes()
+		name := l.path(segmentName(s.head.base))
+		b := slices.Clone(readAll(t, p.mem, name))
+		copy(b[to:], b[s.size-p.frames[s.last.index-2].encodedBytes():s.size])
+		replace(t, p.mem, name, b)
+		if s.file != nil {
+			l.retire(s)
+		}
+		if f, err := l.FrameAt(first); !errors.Is(err, ErrFaulty) {
+			t.Errorf("segment %d: entry %d is read as %d: %v", s.head.base, first, f.Index, err)
+		}
+		read := l.ColdEntries(s.head.base, s.last.index+1, 1<<30)
+		if read.Do(); len(read.Frames) != 1 || read.Frames[0].Index != s.head.base {
+			t.Errorf("segment %d: entries over the stray frame: %d, %v", s.head.base, len(read.Frames), read.Err)
+		}
+		if at := p.frames[first-2].Offset; p.frames[first-2].Kind == KindData {
+			read := l.ColdRead(at, l.NextOffset(), 1<<30)
+			if read.Do(); !errors.Is(read.Err, ErrFaulty) {
+				t.Errorf("segment %d: offset %d: %d frames, %v", s.head.base, at, len(read.Frames), read.Err)
+			}
 		}
 	}
 }

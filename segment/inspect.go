@@ -89,10 +89,10 @@ func inspectFile(fs vfs.FS, name string, base uint64, frame func(uint64, int64, 
 	case !errors.Is(err, errNoFooter) && !damageToRead(err):
 		return i, err
 	}
-	return i, i.walk(newWalk(f, &h, PayloadBytesMaxDefault, end), frame)
+	return i, i.walk(newWalk(f, &h, PayloadBytesMaxDefault, end), h.limit, frame)
 }
 
-func (i *Info) walk(w *walk, frame func(uint64, int64, Frame) error) error {
+func (i *Info) walk(w *walk, limit int64, frame func(uint64, int64, Frame) error) error {
 	defer func() { i.Sum = w.hash() }()
 	for {
 		pos := w.r.pos
@@ -107,7 +107,7 @@ func (i *Info) walk(w *walk, frame func(uint64, int64, Frame) error) error {
 			return err
 		}
 		if bad != nil {
-			at, g, err := resync(w.r, w.p, 0, anyFrame)
+			at, g, err := resync(w.r, w.p, 0, anyFrame, limit)
 			if err != nil && !damageToRead(err) {
 				return err
 			}

@@ -389,13 +389,17 @@ func (t *ReadTask) readSpan(sp *span, next *uint64) (done bool, err error) {
 		pos = seekOffset(index, t.wants.from)
 	}
 	r := &frameReader{f: sp.file.f, salt: t.salt(sp.base), payloadMax: t.payloadMax, pos: pos, end: sp.end, fresh: true}
-	for {
+	for i := indexAt(index, pos, sp.base); ; i++ {
 		// What is wanted yet and its headers in one read, not the same amount again for a frame that the first one cut.
 		want := max(0, min(readChunkBytes, t.bytesMax-t.bytes))
 		r.chunkBytes = want + want/64 + sparseBytes
+		at := r.pos
 		f, err := r.next()
 		if err == io.EOF {
 			return false, nil
+		}
+		if err == nil && f.Index != i {
+			r.pos, err = at, errDiscontinued // a good frame of this segment where another one was: a write that went astray
 		}
 		if err != nil {
 			return t.skipFaulty(sp, r, err, *next)

@@ -48,7 +48,7 @@ func Open(o Options) (*Log, Recovery, error) {
 	r := &recovery{l: l, fs: o.FS}
 	if err := r.run(); err != nil {
 		err = fmt.Errorf("open log %s: %w", o.Dir, err)
-		for _, f := range r.files {
+		for _, f := range slices.Concat(r.files, r.bad) {
 			err = errors.Join(err, f.close())
 		}
 		return nil, r.rec, errors.Join(err, l.Close())
@@ -71,10 +71,15 @@ type recovery struct {
 	floor uint64 // entries up to here were durable: a bad one is damage
 	files []*found
 	at    point // the end of what was accepted
-	torn  bool  // the tail was cut: later files go
+	torn  bool  // the tail is to be cut: later files go
+	// drops are the files that go with a torn tail, in order, and cut is the segment whose end goes after them. They go newest first and one
+	// by one, so that a crash leaves what a torn tail looks like, and never a hole before a file that is part of no log.
+	drops []*found
+	cut   *segment
 	// tailBad: bytes that are damage, not torn, follow the last accepted frame.
 	tailBad bool
 	states  []uint64 // bases of checkpoint files, ascending
+	bad     []*found // files that could not be placed, by this Open or one before: their footers still promise, and they may hide the end
 	asideAt int64    // bytes copied aside so far
 }
 
@@ -117,11 +122,8 @@ func (r *recovery) run() error {
 	}
 	r.at = point{id: entryID{l.start.Index, l.start.Term}, next: l.start.Offset, time: l.start.AppendTime}
 	l.runs = []termRun{{l.start.Index, l.start.Term}}
-	r.floor = max(l.o.Mark.Index, l.o.CommitFloor)
-	for _, f := range r.files {
-		if f.foot != nil && f.headErr == nil {
-			r.floor = max(r.floor, f.foot.last.index)
-		}
+	if err := r.raiseFloor(); err != nil {
+		return err
 	}
 	for i, f := range r.files {
 		if err := r.accept(i, f); err != nil {
@@ -131,6 +133,30 @@ func (r *recovery) run() error {
 	l.last, l.next, l.time, l.nextUnknown = r.at.id, r.at.next, r.at.time, r.at.nextUnknown
 	r.judgeTail()
 	return r.finish()
+}
+
+// raiseFloor adds what the files say themselves: an entry that a footer or a checkpoint speaks of was applied, hence committed and durable,
+// whatever became of the file that holds it.
+func (r *recovery) raiseFloor() error {
+	o := &r.l.o
+	sealed := map[uint64]bool{}
+	for _, f := range slices.Concat(r.files, r.bad) {
+		if f.foot != nil && f.base > r.l.start.Index {
+			sealed[f.base] = true
+			o.CommitFloor = max(o.CommitFloor, f.foot.last.index)
+		}
+	}
+	if n := len(r.states); n > 0 && r.states[n-1] > r.l.start.Index && !sealed[r.states[n-1]] {
+		b, err := readWhole(r.fs, r.l.path(stateName(r.states[n-1])), checkpointBytesMax)
+		if err != nil && !errors.Is(err, errTooLarge) && !errors.Is(err, io.ErrUnexpectedEOF) && !vfs.IsUnreadable(err) {
+			return err
+		}
+		if at, _, err := decodePoint(b, stateMagic, o.Group); err == nil {
+			o.CommitFloor = max(o.CommitFloor, at.Index)
+		}
+	}
+	r.floor = max(o.Mark.Index, o.CommitFloor)
+	return nil
 }
 
 // directory makes the log's directory if it is missing. Its name and those above it become durable in finish.
@@ -178,6 +204,9 @@ func (r *recovery) list() error {
 		if base, ok := baseOfName(name, logSuffix); ok {
 			r.files = append(r.files, &found{base: base, name: name})
 		}
+		if base, ok := baseOfName(name, logSuffix+badSuffix); ok {
+			r.bad = append(r.bad, &found{base: base, name: name})
+		}
 		if base, ok := baseOfName(name, stateSuffix); ok {
 			r.states = append(r.states, base)
 		}
@@ -186,39 +215,49 @@ func (r *recovery) list() error {
 	return nil
 }
 
-// readEnds opens every segment file and reads its header and footer.
+// readEnds opens every segment file and reads its header and footer. Those that could not be placed are closed again.
 func (r *recovery) readEnds() error {
-	head := make([]byte, segmentHeaderBytes)
-	group := r.l.o.Group
 	for _, f := range r.files {
-		var err error
-		if f.f, err = r.fs.Open(r.l.path(f.name)); err != nil {
+		if err := r.readEnd(f); err != nil {
 			return err
 		}
-		if f.size, err = f.f.Size(); err != nil {
+	}
+	for _, f := range r.bad {
+		if err := errors.Join(r.readEnd(f), f.close()); err != nil {
 			return err
 		}
-		if err := f.f.DropCache(r.unproved(f)); err != nil {
-			return err
-		}
-		n := min(f.size, segmentHeaderBytes)
-		if err := readFull(f.f, head[:n], 0); vfs.IsUnreadable(err) {
-			n = 0
-		} else if err != nil {
-			return err
-		}
-		if f.head, f.headErr = decodeHeader(head[:n], group, f.base); errors.Is(f.headErr, ErrVersion) {
-			return fmt.Errorf("%s: %w", f.name, f.headErr)
-		}
-		foot, err := readFooter(f.f, f.size, group, f.base)
-		switch {
-		case err == nil && foot.last.index >= f.base:
-			f.foot = &foot
-		case errors.Is(err, ErrVersion):
-			return fmt.Errorf("%s: %w", f.name, err)
-		case err != nil && !errors.Is(err, errNoFooter) && !vfs.IsUnreadable(err):
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
+	}
+	return nil
+}
+
+func (r *recovery) readEnd(f *found) (err error) {
+	group := r.l.o.Group
+	if f.f, err = r.fs.Open(r.l.path(f.name)); err != nil {
+		return err
+	}
+	if f.size, err = f.f.Size(); err != nil {
+		return err
+	}
+	if err := f.f.DropCache(r.unproved(f)); err != nil {
+		return err
+	}
+	head := make([]byte, min(f.size, segmentHeaderBytes))
+	if err := readFull(f.f, head, 0); vfs.IsUnreadable(err) {
+		head = nil
+	} else if err != nil {
+		return err
+	}
+	if f.head, f.headErr = decodeHeader(head, group, f.base); errors.Is(f.headErr, ErrVersion) {
+		return fmt.Errorf("%s: %w", f.name, f.headErr)
+	}
+	foot, err := readFooter(f.f, f.size, group, f.base)
+	switch {
+	case err == nil && foot.last.index >= f.base:
+		f.foot = &foot
+	case errors.Is(err, ErrVersion):
+		return fmt.Errorf("%s: %w", f.name, err)
+	case err != nil && !errors.Is(err, errNoFooter) && !vfs.IsUnreadable(err):
+		return fmt.Errorf("%s: %w", f.name, err)
 	}
 	return nil
 }
@@ -421,13 +460,30 @@ func (r *recovery) acceptSealed(f *found) error {
 	return f.close()
 }
 
-// drop removes a file that is not part of the log, with a copy aside.
+// drop takes a file for none of the log's.
 func (r *recovery) drop(f *found) error {
 	r.rec.TornBytes += f.size
 	if f.size > segmentHeaderBytes || f.headErr != nil && f.size > 0 {
 		r.aside(f, 0)
 	}
-	return r.remove(f)
+	r.drops = append(r.drops, f)
+	return f.close()
+}
+
+// cutTail removes the files behind a torn tail, then the tail.
+func (r *recovery) cutTail() error {
+	for i := len(r.drops) - 1; i >= 0; i-- {
+		if err := r.remove(r.drops[i]); err != nil {
+			return err
+		}
+		if err := r.fs.SyncDir(r.l.o.Dir); err != nil {
+			return err
+		}
+	}
+	if r.cut == nil {
+		return nil
+	}
+	return r.cut.file.f.Truncate(r.cut.size)
 }
 
 // badSuffix is added to the name of a file that cannot be part of the log but may hold durable entries.
@@ -439,6 +495,7 @@ func (r *recovery) setAside(f *found) error {
 		return err
 	}
 	r.rec.FilesBad++
+	r.bad = append(r.bad, f)
 	return r.fs.Rename(r.l.path(f.name), r.l.path(f.name+badSuffix))
 }
 
@@ -494,7 +551,8 @@ func (r *recovery) judgeTail() {
 		l.last = s.last
 	}
 	r.rec.LastKnown = !l.lastGuessed()
-	if m.Index < e && l.o.CommitFloor < e && !r.tailBad {
+	hidden := r.tailBad || l.o.JournalDamaged && slices.ContainsFunc(r.bad, func(f *found) bool { return f.base >= e })
+	if m.Index < e && l.o.CommitFloor < e && !hidden {
 		return
 	}
 	fr := FaultyRange{From: e, Segment: e, Position: segmentHeaderBytes, Reason: "the file ends before what was synced"}
@@ -503,11 +561,14 @@ func (r *recovery) judgeTail() {
 		fr.Segment, fr.Position = s.head.base, s.size
 		l.overwrite = r.tailBad
 	}
-	if r.tailBad {
+	switch {
+	case r.tailBad:
 		fr.Reason = "no good frame follows"
+	case hidden:
+		fr.Reason = "the file that follows could not be placed"
 	}
-	if m.Index < e || m.Index < l.o.CommitFloor || l.o.JournalDamaged && r.tailBad {
-		if !(l.o.JournalDamaged && r.tailBad) {
+	if unknown := l.o.JournalDamaged && hidden; m.Index < e || m.Index < l.o.CommitFloor || unknown {
+		if !unknown {
 			fr.To, fr.promised = max(m.Index, l.o.CommitFloor), true
 		}
 		r.rec.LastKnown = false
@@ -533,6 +594,9 @@ func (r *recovery) judgeTail() {
 // finish makes durable what was recovered and reads the newest checkpoint.
 func (r *recovery) finish() error {
 	l := r.l
+	if err := r.cutTail(); err != nil {
+		return err
+	}
 	for _, s := range l.segs {
 		if s.sealed {
 			continue

@@ -242,7 +242,8 @@ func (l *Log) placeRest(s *segment) {
 		if rest.From != s.last.index+1 || tail || s.sealed || !rest.Lost && rest.Segment != s.head.base {
 			continue
 		}
-		if rest.Segment, rest.Position, rest.Lost = s.head.base, s.size, false; s.closed() {
+		// What has no known end is no file's to bring back: a leader overwrites it.
+		if rest.Segment, rest.Position, rest.Lost = s.head.base, s.size, false; s.closed() && rest.To > 0 {
 			rest.Segment, rest.Position, rest.Lost = rest.From, 0, true
 		}
 	}

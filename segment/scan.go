@@ -114,13 +114,14 @@ func (r *recovery) cutFooter(f *found, s *segment) error {
 	return s.file.f.Truncate(s.size)
 }
 
-// cutTorn cuts a torn tail; the segments after it go.
+// cutTorn leaves a torn tail to be cut; the segments after it go.
 func (r *recovery) cutTorn(f *found, s *segment, e uint64) error {
 	r.tear(e)
 	r.aside(f, s.size)
 	r.rec.TornBytes += f.size - s.size
 	s.onFile = s.size
-	return s.file.f.Truncate(s.size)
+	r.cut = s
+	return nil
 }
 
 // skipDamage notes the damage at rd.pos and moves to the next good frame of the file. more is false if there is none.
@@ -136,7 +137,7 @@ func (r *recovery) skipDamage(rd *frameReader, s *segment, after *found, bad *fr
 	if r.l.o.JournalDamaged {
 		whole = anyFrame
 	}
-	pos, f, err := resync(rd, r.at, last, whole)
+	pos, f, err := resync(rd, r.at, last, whole, s.head.limit)
 	if err != nil {
 		return false, err
 	}
@@ -174,12 +175,13 @@ func (r *recovery) skipDamage(rd *frameReader, s *segment, after *found, bad *fr
 const anyFrame = ^uint64(0)
 
 // resync looks byte by byte behind rd.pos for the next header that checks and could follow p: a greater index up to last (0: any), and
-// no more entries between than fit there. The payload of a frame above whole must be good too: such a frame may be cut as a torn one,
+// no more entries between than fit there. It begins before limit, where the segment is closed: what lies behind is none of the segment's,
+// whatever its checksum says, and is cut. The payload of a frame above whole must be good too: such a frame may be cut as a torn one,
 // and with it would go all that says how far the damage before it reaches. pos is 0 if there is none. rd.pos stays.
-func resync(rd *frameReader, p point, last, whole uint64) (pos int64, f Frame, err error) {
+func resync(rd *frameReader, p point, last, whole uint64, limit int64) (pos int64, f Frame, err error) {
 	from := rd.pos
 	defer func() { rd.pos = from }()
-	for at := from + 1; at+frameHeaderBytes <= rd.end; at++ {
+	for at := from + 1; at < limit && at+frameHeaderBytes <= rd.end; at++ {
 		if rd.pos = at; rd.chunkBytes == frameHeaderBytes && at%sectorBytes == 0 {
 			rd.chunkBytes = sectorBytes
 		}

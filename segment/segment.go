@@ -169,6 +169,15 @@ func seekIndex(index []indexEntry, i uint64) (uint64, int64) {
 	return index[k-1].index, index[k-1].position
 }
 
+// indexAt is the index of the frame at a position that one of the seeks gave, in the segment that begins at base.
+func indexAt(index []indexEntry, position int64, base uint64) uint64 {
+	k := sort.Search(len(index), func(k int) bool { return index[k].position >= position })
+	if k < len(index) && index[k].position == position {
+		return index[k].index
+	}
+	return base
+}
+
 // seekOffset returns the position of the last entry whose offset is at or before off.
 func seekOffset(index []indexEntry, off int64) int64 {
 	k := sort.Search(len(index), func(k int) bool { return index[k].offset > off })

@@ -162,7 +162,7 @@ func (t *VerifyTask) whole(reason string) {
 // skip notes the damage at r.pos and moves behind it.
 func (t *VerifyTask) skip(bad *frameError) error {
 	r, p := t.w.r, t.w.p
-	pos, f, err := resync(r, p, t.Last, anyFrame)
+	pos, f, err := resync(r, p, t.Last, anyFrame, t.head.limit)
 	if err != nil && !damageToRead(err) {
 		return err
 	}
