@@ -24,6 +24,7 @@ const sessionBytes = 24
 type consumeOptions struct {
 	offset, format, consistency string
 	toEnd, json, printEnd       bool
+	quiet                       bool
 	count, tail                 int64
 	idle, timeout               time.Duration
 	partitions                  []int32
@@ -90,6 +91,7 @@ func (a *app) consumeCommand() *cobra.Command {
 	f.DurationVar(&o.session, "session-timeout", 10*time.Second, "with -g: when a member that is not heard loses its partitions")
 	f.DurationVar(&o.poll, "poll-timeout", 5*time.Minute, "with -g: when a member whose output is not taken (standard output blocks) leaves the group; it joins again when it goes on")
 	f.StringVar(&o.instance, "instance-id", "", "with -g: a static member: started again with the same id within the session timeout, it goes on with its partitions")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "no hints on standard error: errors only")
 	f.BoolVar(&o.printEnd, "print-end", false, "say on standard error when a partition is read to its end")
 	return c
 }
@@ -172,7 +174,7 @@ func (a *app) writerAndClient(o *consumeOptions) (*recordWriter, *client.Client,
 
 // hint says on a terminal that what is done has no end of its own.
 func (a *app) hint(o *consumeOptions, w *recordWriter, doing string) {
-	if w.follows && o.count == 0 && o.idle == 0 && terminal(a.Err) {
+	if w.follows && o.count == 0 && o.idle == 0 && !o.quiet && terminal(a.Err) {
 		fmt.Fprintln(a.Err, doing, "until Ctrl-C; with -e it stops at the end")
 	}
 }
@@ -181,6 +183,7 @@ func (a *app) hint(o *consumeOptions, w *recordWriter, doing string) {
 type feed interface {
 	Poll(ctx context.Context) (*client.Batch, []client.End, bool, error)
 	TryPoll() (*client.Batch, []client.End, bool, bool, error)
+	Stalled() client.Stall
 }
 
 // write pumps until the source is over, the reader of standard output went away, or ctx ends.
@@ -261,16 +264,42 @@ func (a *app) next(ctx context.Context, c feed, idle time.Duration, w *recordWri
 	if err := w.flush(); err != nil {
 		return nil, nil, false, err
 	}
+	var gaveUp time.Time
 	if idle > 0 {
-		waiting, cancel := context.WithTimeoutCause(ctx, idle, errIdle)
-		defer cancel()
-		b, ended, over, err := c.Poll(waiting)
-		if err != nil && ctx.Err() == nil {
-			err = errIdle
+		gaveUp = time.Now().Add(idle)
+	}
+	for {
+		b, ended, over, err := poll(ctx, c, gaveUp, w.told)
+		switch {
+		case err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
+			return b, ended, over, err
+		case idle > 0 && !time.Now().Before(gaveUp):
+			return nil, nil, false, errIdle
 		}
-		return b, ended, over, err
+		a.sayStall(c.Stalled(), w)
+	}
+}
+
+// poll waits for what comes until a time, if it is set; unless it was said what is waited for, no longer than until that is to be looked at.
+func poll(ctx context.Context, c feed, until time.Time, told bool) (*client.Batch, []client.End, bool, error) {
+	if look := time.Now().Add(stallHint / 4); !told && (until.IsZero() || look.Before(until)) {
+		until = look
+	}
+	if !until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
 	}
 	return c.Poll(ctx)
+}
+
+// sayStall says once what is waited for when brokers do not answer.
+func (a *app) sayStall(s client.Stall, w *recordWriter) {
+	if s.For < stallHint || w.told {
+		return
+	}
+	w.told = true
+	fmt.Fprintf(a.Err, "waiting for %s; giving up after %v (--timeout)\n", s.What, w.timeout)
 }
 
 // recordWriter writes records in a format.
@@ -278,6 +307,8 @@ type recordWriter struct {
 	out     *bufio.Writer
 	json    bool
 	follows bool // there is no end to read to
+	told    bool // it was said what is waited for, or is not to be said
+	timeout time.Duration
 	format  *kgo.RecordFormatter
 	scratch []byte
 	record  kgo.Record
@@ -289,7 +320,7 @@ type recordWriter struct {
 }
 
 func (a *app) recordWriter(o *consumeOptions) (w *recordWriter, err error) {
-	w = &recordWriter{out: bufio.NewWriterSize(a.Out, 256<<10), json: o.json || o.format == "json"}
+	w = &recordWriter{out: bufio.NewWriterSize(a.Out, 256<<10), json: o.json || o.format == "json", told: o.quiet, timeout: o.timeout}
 	if !w.json {
 		if w.format, err = kgo.NewRecordFormatter(o.format); err != nil {
 			return nil, usagef("-f %q: %v", o.format, err)

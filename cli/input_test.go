@@ -253,7 +253,7 @@ func TestJSONRoundTrip(t *testing.T) {
 		if err := w.write(&f, &client.Batch{}); err != nil {
 			t.Fatal(err)
 		}
-		want = append(want, &client.Record{Topic: "dst", Partition: -1, Key: f.Key, Value: f.Value, Headers: f.Headers, Timestamp: f.Timestamp})
+		want = append(want, &client.Record{Topic: "dst", Partition: 3, Key: f.Key, Value: f.Value, Headers: f.Headers, Timestamp: f.Timestamp})
 	}
 	if err := w.out.Flush(); err != nil {
 		t.Fatal(err)
@@ -272,6 +272,27 @@ func TestJSONRoundTrip(t *testing.T) {
 	}
 }
 
+// A record goes to the partition that its object names, unless -p says otherwise: -p -1 goes by the key.
+func TestJSONPartition(t *testing.T) {
+	for _, c := range []struct {
+		object string
+		o      produceOptions
+		want   int32
+	}{
+		{`{"value":"v","partition":2}`, produceOptions{partition: -1}, 2},
+		{`{"value":"v","partition":0}`, produceOptions{partition: -1}, 0},
+		{`{"value":"v"}`, produceOptions{partition: -1}, -1},
+		{`{"value":"v","partition":null}`, produceOptions{partition: -1}, -1},
+		{`{"value":"v","partition":2}`, produceOptions{partition: 1, hasPartition: true}, 1},
+		{`{"value":"v","partition":2}`, produceOptions{partition: -1, hasPartition: true}, -1},
+		{`{"value":"v","partition":-2}`, produceOptions{partition: -1, hasPartition: true}, -1},
+	} {
+		if got := all(t, jsonSource(strings.NewReader(c.object), "t", &c.o)); len(got) != 1 || got[0].Partition != c.want {
+			t.Errorf("%s %+v: %+v, want partition %d", c.object, c.o, got, c.want)
+		}
+	}
+}
+
 // One record in JSON, as scripts see it.
 func TestJSONGolden(t *testing.T) {
 	f := client.Fetched{Topic: "t", Partition: 1, Offset: 2, LeaderEpoch: 3, Timestamp: 4, Key: nil, Value: []byte{0xff}, Headers: []client.Header{{Key: "h", Value: []byte("<v>")}}}
@@ -285,18 +306,20 @@ func TestJSONGolden(t *testing.T) {
 // JSON that is not a whole record is refused by the number of its object: nothing becomes a null by mistake.
 func TestJSONRefused(t *testing.T) {
 	for in, says := range map[string]string{
-		`{bad`:                         "invalid character",
-		`{"value":"half`:               "unexpected EOF",
-		`{"value":5}`:                  "want a string",
-		`{"valu":"x"}`:                 `unknown field "valu"`,
-		`{"key":"k"}`:                  `no "value"`,
-		`null`:                         `no "value"`,
-		`"x"`:                          "string is no record",
-		`[]`:                           "array is no record",
-		`{"value":{"hex":"00"}}`:       "want a string",
-		`{"value":{"base64":"!"}}`:     "illegal base64",
-		`{"value":"a","key":3}`:        "want a string",
-		`{"value":"a","timestamp":""}`: "timestamp",
+		`{bad`:                          "invalid character",
+		`{"value":"half`:                "unexpected EOF",
+		`{"value":5}`:                   "want a string",
+		`{"valu":"x"}`:                  `unknown field "valu"`,
+		`{"key":"k"}`:                   `no "value"`,
+		`null`:                          `no "value"`,
+		`"x"`:                           "string is no record",
+		`[]`:                            "array is no record",
+		`{"value":{"hex":"00"}}`:        "want a string",
+		`{"value":{"base64":"!"}}`:      "illegal base64",
+		`{"value":"a","key":3}`:         "want a string",
+		`{"value":"a","timestamp":""}`:  "timestamp",
+		`{"value":"a","partition":-1}`:  "want one from 0 on",
+		`{"value":"a","partition":"0"}`: "partition",
 	} {
 		next := jsonSource(strings.NewReader(`{"value":"ok"}`+"\n"+in), "t", &produceOptions{})
 		if r, _, err := next(); err != nil || string(r.Value) != "ok" {

@@ -26,6 +26,7 @@ type produceOptions struct {
 	headers              []string
 	emptyIsNull          bool
 	partition            int32
+	hasPartition         bool
 	codec, acks          string
 	linger, delivery     time.Duration
 	batchBytes           int
@@ -54,7 +55,7 @@ func (a *app) produceCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			o.hasKey, o.conditional = c.Flags().Changed("key"), c.Flags().Changed("expected-offset")
+			o.hasKey, o.hasPartition, o.conditional = c.Flags().Changed("key"), c.Flags().Changed("partition"), c.Flags().Changed("expected-offset")
 			return a.produce(c.Context(), args[0], args[1:], &o)
 		}}
 	a.clientFlags(c)
@@ -64,7 +65,8 @@ func (a *app) produceCommand() *cobra.Command {
 	f.StringVarP(&o.delim, "delimiter", "D", `\n`, "ends each record")
 	f.StringArrayVarP(&o.headers, "header", "H", nil, "header k=v of every record; may be repeated")
 	f.BoolVarP(&o.emptyIsNull, "null", "Z", false, "send empty values as null")
-	f.Int32VarP(&o.partition, "partition", "p", -1, "partition (default: by key, or any)")
+	f.Int32VarP(&o.partition, "partition", "p", -1, "partition (default: by key, or any; with -f json the one that the object names, unless -p is given: -p -1 is by key, or any)")
+	f.Lookup("partition").DefValue = "" // it is said
 	f.StringVarP(&o.codec, "compression", "z", "snappy", "none, snappy, lz4, zstd or gzip")
 	f.StringVar(&o.acks, "acks", "all", "all: acknowledged is on stable storage of a majority; there is no weaker mode")
 	f.DurationVar(&o.linger, "linger", 5*time.Millisecond, "how long a batch waits for company while another is in flight")
@@ -185,6 +187,7 @@ func (a *app) produce(ctx context.Context, topic string, names []string, o *prod
 		return err
 	}
 	rep := newReporter(a, o, format, newBar(a, o.quiet, total, "producing"))
+	rep.waitsFor(func() string { return p.Stalled().What })
 	source := chain(in, func(r io.Reader) source { return recordSource(r, topic, o, headers) })
 	read := rep.feed(ctx, p, source, o.rate)
 	interrupted := ctx.Err() != nil
@@ -364,6 +367,11 @@ func jsonSource(r io.Reader, topic string, o *produceOptions) source {
 			return nil, took, fmt.Errorf(`input object %d has no "value": say "value":null for a null one`, number)
 		}
 		rec := &client.Record{Topic: topic, Partition: o.partition, Key: j.Key, Timestamp: j.Timestamp}
+		if j.Partition != nil && !o.hasPartition {
+			if rec.Partition = *j.Partition; rec.Partition < 0 {
+				return nil, took, fmt.Errorf("input object %d: partition %d: want one from 0 on, or none", number, rec.Partition)
+			}
+		}
 		if err := json.Unmarshal(j.Value, (*jsonBytes)(&rec.Value)); err != nil {
 			return nil, took, fmt.Errorf("input object %d: value: %w", number, err)
 		}

@@ -48,8 +48,10 @@ type reporter struct {
 	out    *bufio.Writer
 	wrote  chan error // the writer's end
 	wake   chan struct{}
+	named  int // failed records that were named on standard error; read when the writer has ended
 
 	mu      sync.Mutex
+	why     func() string   // what the producer waits for; nil: not known
 	results map[int]outcome // that came before an earlier one
 	ready   []outcome       // in order, to be written
 	next    int             // number of the record whose result is awaited
@@ -142,7 +144,14 @@ func (r *reporter) count(change int) int {
 }
 
 // stallHint is how long no result may come before a person is told what is awaited.
-const stallHint = 5 * time.Second
+const stallHint = 2 * time.Second
+
+// waitsFor sets who says what the producer waits for.
+func (r *reporter) waitsFor(why func() string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.why = why
+}
 
 // stalled gives the line to say if records wait and none had a result since the look before: once per stall.
 func (r *reporter) stalled() string {
@@ -157,7 +166,13 @@ func (r *reporter) stalled() string {
 	if r.told = true; told {
 		return ""
 	}
-	return fmt.Sprintf("no record was acknowledged for %v, %d wait: is a broker up (-b)? Trying until --delivery-timeout (%v)", stallHint, r.sent-results, r.o.delivery)
+	why := "is a broker up (-b)?"
+	if r.why != nil {
+		if what := r.why(); what != "" {
+			why = "waiting for " + what
+		}
+	}
+	return fmt.Sprintf("no record was acknowledged for %v, %d wait: %s; giving up after %v (--delivery-timeout)", stallHint, r.sent-results, why, r.o.delivery)
 }
 
 func (r *reporter) isBroken() bool {
@@ -205,7 +220,6 @@ func (r *reporter) result(number int, rec *client.Record, res client.Result) {
 
 // write writes results as they get ready and flushes when there are no more for the moment.
 func (r *reporter) write() error {
-	shown := 0
 	look := time.NewTicker(stallHint)
 	defer look.Stop()
 	for {
@@ -223,7 +237,7 @@ func (r *reporter) write() error {
 		r.mu.Unlock()
 		for i := range ready {
 			if ready[i].result.Err != nil && !r.o.acksJSON {
-				if shown++; shown <= errorsShown {
+				if r.named++; r.named <= errorsShown {
 					fmt.Fprintf(r.a.Err, "error: record %d: %v (%s)\n", ready[i].number+1, ready[i].result.Err, ready[i].result.Err.Outcome)
 				}
 			}
@@ -306,7 +320,7 @@ func (r *reporter) summary(interrupted bool) {
 	if interrupted {
 		word = "interrupted: "
 	}
-	fmt.Fprintf(r.a.Err, "%ssent %d records: %d acknowledged, %d unknown, %d failed (%.2f s)\n", word, r.sent, r.acknowledged, r.unknown, r.failed, time.Since(r.began).Seconds())
+	fmt.Fprintf(r.a.Err, "%ssent %s: %d acknowledged, %d unknown, %d failed (%.2f s)\n", word, counted(r.sent, "record"), r.acknowledged, r.unknown, r.failed, time.Since(r.began).Seconds())
 }
 
 // counted is a number with its noun.
@@ -317,16 +331,42 @@ func counted(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// err is nil if every record was acknowledged.
+// recordsFailed is the end of a run in which records were not acknowledged. Its first error decides the exit code.
+type recordsFailed struct {
+	message string
+	first   *client.Error
+}
+
+func (e *recordsFailed) Error() string { return e.message }
+
+// Unwrap implements errors.
+func (e *recordsFailed) Unwrap() error {
+	if e.first == nil {
+		return nil
+	}
+	return e.first
+}
+
+// err is nil if every record was acknowledged. What finish has named is not said again.
 func (r *reporter) err() error {
 	if r.first == nil {
 		return nil
 	}
+	n := r.failed + r.unknown
+	e := &recordsFailed{message: r.first.Message}
 	if r.unavailable {
-		return r.first
+		e.first = r.first
 	}
-	if n := r.failed + r.unknown; n > 1 {
-		return fmt.Errorf("%d of %d records were not acknowledged; the first: %s", n, r.sent, r.first.Message)
+	switch {
+	case n == 1 && r.named == 1:
+		if r.unavailable {
+			return codeError(exitUnavailable)
+		}
+		return codeError(exitItemFailed)
+	case r.named > 0:
+		e.message = fmt.Sprintf("%d of %d records were not acknowledged", n, r.sent)
+	case n > 1:
+		e.message = fmt.Sprintf("%d of %d records were not acknowledged; the first: %s", n, r.sent, r.first.Message)
 	}
-	return errors.New(r.first.Message)
+	return e
 }

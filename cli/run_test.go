@@ -264,7 +264,7 @@ func TestProduceInterrupted(t *testing.T) {
 		began := time.Now()
 		code := Run(ctx, "produce", []string{"t", "-b", deadAddress(t), "--delivery-timeout", "200ms", "--rate", rate}, Streams{in, &out, &errs}, Hooks{})
 		keyboard.Close()
-		sent := map[string]string{"0": "interrupted: sent 2 records: 0 acknowledged, ", "0.001": "interrupted: sent 1 records: 0 acknowledged, "}[rate]
+		sent := map[string]string{"0": "interrupted: sent 2 records: 0 acknowledged, ", "0.001": "interrupted: sent 1 record: 0 acknowledged, "}[rate]
 		if code != exitInterrupted || out.Len() > 0 || !strings.Contains(errs.String(), sent) || time.Since(began) > 2*flushTimeout {
 			t.Errorf("--rate %s: exit %d, stdout %q, stderr %q", rate, code, out.String(), errs.String())
 		}

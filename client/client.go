@@ -244,10 +244,10 @@ func call[Out any](ctx context.Context, c *Client, do func(context.Context, *grp
 }
 
 func unreachable(list []string, last *Error) *Error {
-	if strings.Contains(last.Message, "server preface") { // something closed the connection when it read what is no TLS
+	if strings.Contains(last.Message, "server preface") && !strings.Contains(last.Message, "closed network connection") { // something closed the connection when it read what is no TLS
 		return &Error{Reason: core.ReasonUnreachable, Message: fmt.Sprintf("%s closed the connection at once: it may speak TLS: name the authority of its certificate with --tls-ca FILE (%s)", strings.Join(list, ", "), last.Message)}
 	}
-	return &Error{Reason: core.ReasonUnreachable, Message: fmt.Sprintf("no broker answers at %s (%s): start one (broker --dev), or name one that runs with -b HOST:PORT", strings.Join(list, ", "), last.Message)}
+	return &Error{Reason: core.ReasonUnreachable, Message: fmt.Sprintf("no broker answers at %s (%s): start one (broker --dev), or name one that runs with -b HOST:PORT", strings.Join(list, ", "), strings.TrimPrefix(last.Message, list[len(list)-1]+": "))}
 }
 
 func callOne[Out any](ctx context.Context, c *Client, address string, do func(context.Context, *grpc.ClientConn) (Out, error)) (Out, *Error) {
@@ -293,11 +293,22 @@ func toError(address string, err error) *Error {
 	default:
 		e.Reason = "INTERNAL"
 	}
-	e.Message = address + ": " + e.Message
+	e.Message = address + ": " + plain(e.Message)
+	if s.Code() == codes.DeadlineExceeded {
+		e.Message = address + " did not answer in time: see whether it is up (broker cluster health)"
+	}
 	if errors.Is(err, io.EOF) {
 		e.Message = address + ": the connection ended"
 	}
 	return e
+}
+
+// plain leaves out what gRPC says around the reason of a connection that could not be made.
+func plain(message string) string {
+	if _, reason, ok := strings.Cut(message, "Error while dialing: "); ok {
+		return strings.TrimSuffix(reason, `"`)
+	}
+	return message
 }
 
 // Unavailable reports whether err says that brokers could not be reached or did not answer in time, rather than that they refused.

@@ -104,6 +104,7 @@ type Consumer struct {
 	ahead    int // of fetched and of what Poll waits for: being decoded, or decoded
 	ended    []End
 	over     bool // every partition has ended
+	stalled  core.Stall
 	closed   bool
 	wake     chan struct{}
 }
@@ -197,11 +198,13 @@ func (k *Consumer) step(ctx context.Context, ev *core.ConsumerEvent, eff *core.C
 		k.reader.watch(ctx, k.watching)
 		k.watching = nil
 	}
-	over := k.core.Done()
+	over, stalled := k.core.Done(), k.core.Stalled()
+	k.mu.Lock()
+	k.stalled = stalled
 	if len(eff.Fetched) == 0 && len(eff.Ended) == 0 && !over {
+		k.mu.Unlock()
 		return
 	}
-	k.mu.Lock()
 	for i := range eff.Fetched {
 		k.fetched = append(k.fetched, &fetched{Fetched: eff.Fetched[i], done: make(chan struct{})})
 	}

@@ -72,6 +72,7 @@ type GroupConsumer struct {
 	numbers uint64
 	commits map[uint64]chan *core.Error
 	owned   []TopicPartition
+	stalled core.Stall
 }
 
 // NewGroupConsumer joins a group; Close leaves it.
@@ -230,7 +231,7 @@ func (k *GroupConsumer) step(ctx context.Context, ev *core.GroupEvent, eff *core
 		k.commits[c.Number] <- c.Err
 		delete(k.commits, c.Number)
 	}
-	k.owned = k.core.Owned()
+	k.owned, k.stalled = k.core.Owned(), k.core.Stalled()
 	k.mu.Unlock()
 	if eff.Deliver != nil {
 		k.deliveries <- *eff.Deliver // there is room: it answers the one poll

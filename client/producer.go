@@ -82,6 +82,7 @@ type Producer struct {
 	tags    []tag         // room for the next records' tags
 	waiting int           // records without a result
 	idle    chan struct{} // closed when waiting becomes 0; nil while nobody waits
+	stalled core.Stall
 	closed  bool
 }
 
@@ -248,6 +249,9 @@ func (p *Producer) run(ctx context.Context) {
 			flush = false
 			p.step(ctx, &core.ProducerEvent{Flush: true}, &eff)
 		}
+		p.mu.Lock()
+		p.stalled = p.core.Stalled()
+		p.mu.Unlock()
 		if eff.Timer > 0 {
 			timer.Reset(time.Duration(max(eff.Timer-p.c.now(), 0)))
 		}

@@ -268,10 +268,8 @@ func (c *Consumer) drive(now int64, eff *ConsumerEffects) {
 		}
 	}
 	for _, t := range c.topics {
-		if t.asked || t.known && !t.stale {
-			continue
-		}
 		switch {
+		case t.known && (t.asked || !t.stale):
 		case t.known:
 			t.asked, t.stale = true, false
 			if !slices.Contains(eff.Metadata, t.Topic) {
@@ -279,8 +277,11 @@ func (c *Consumer) drive(now int64, eff *ConsumerEffects) {
 			}
 		case now >= t.deadline:
 			c.endTopic(t, eff, c.gaveUp(t.last, fmt.Sprintf("topic %q", t.Topic)))
+		case t.asked:
+			at(t.deadline)
 		case now >= t.askAt:
 			t.asked = true
+			at(t.deadline)
 			if !slices.Contains(eff.Metadata, t.Topic) { // several subscriptions may name it
 				eff.Metadata = append(eff.Metadata, t.Topic)
 			}
@@ -298,11 +299,15 @@ func (c *Consumer) drive(now int64, eff *ConsumerEffects) {
 
 func (c *Consumer) gaveUp(last *Error, what string) *Error {
 	e := &Error{Reason: ReasonTimeout, Message: fmt.Sprintf("%s was not readable for %d s", what, c.opts.TimeoutNs/1e9)}
-	if last != nil {
-		e.Reason, e.Message = last.Reason, e.Message+": "+last.Message
+	if last == nil {
+		last = &Error{Reason: ReasonTimeout, Message: noAnswer}
 	}
+	e.Reason, e.Message = last.Reason, e.Message+": "+last.Message
 	return e
 }
+
+// noAnswer is the reason of a failure that no broker gave one for.
+const noAnswer = "no broker answered: see whether they are up (broker cluster health), or name others with -b HOST:PORT"
 
 func (c *Consumer) endTopic(t *subscribed, eff *ConsumerEffects, err *Error) {
 	t.known = true

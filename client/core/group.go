@@ -308,12 +308,14 @@ func (g *GroupConsumer) prepare(now int64, eff *GroupEffects) {
 	case t.known:
 		g.driveAsks(now, eff)
 		g.prepared = len(g.asks) == 0
-	case t.asked:
 	case now >= t.deadline:
 		g.fail(g.read.gaveUp(t.last, "the metadata"))
+	case t.asked:
+		at(&eff.ConsumerEffects, t.deadline)
 	case now >= t.askAt:
 		t.asked = true
 		eff.Metadata = append(eff.Metadata, g.opts.Topics...)
+		at(&eff.ConsumerEffects, t.deadline)
 	default:
 		at(&eff.ConsumerEffects, t.askAt)
 	}

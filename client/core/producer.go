@@ -369,9 +369,10 @@ func (p *Producer) failPending(t *topic, eff *ProducerEffects, err *Error) {
 
 func gaveUp(last *Error, what string, o Outcome) *Error {
 	e := &Error{Reason: ReasonTimeout, Message: what + " within the delivery timeout", Outcome: o}
-	if last != nil {
-		e.Reason, e.Message = last.Reason, e.Message+": "+last.Message
+	if last == nil {
+		last = &Error{Reason: ReasonTimeout, Message: noAnswer}
 	}
+	e.Reason, e.Message = last.Reason, e.Message+": "+last.Message
 	return e
 }
 
