@@ -38,6 +38,11 @@ func (n *node) join(ctx context.Context, loaded *journal.Loaded) error {
 	if err := n.learn(birthSeats(birth), false); err != nil {
 		return err
 	}
+	select {
+	case err := <-n.failed:
+		return err // it was removed before this start
+	default:
+	}
 	n.followRoster()
 	n.mu.Lock()
 	defer n.mu.Unlock()

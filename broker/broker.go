@@ -240,7 +240,11 @@ func (n *node) run(ctx context.Context) error {
 	if err == nil {
 		err = engineErr
 	}
-	n.log.Info("broker stopped", "err", err)
+	if errors.Is(err, ErrRemoved) {
+		n.log.Error("broker stopped: the other brokers took it out of the cluster", "err", err)
+	} else {
+		n.log.Info("broker stopped", "err", err)
+	}
 	return err
 }
 

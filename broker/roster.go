@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"lograft/broker/cluster"
@@ -42,13 +43,23 @@ func fromSeats(list []datadir.Seat) (out []transport.Seat) {
 func (n *node) learn(seats []datadir.Seat, own bool) error {
 	n.mu.Lock()
 	news, err := n.data.Learn(seats, own)
+	removed := n.data.Removed(n.opts.NodeID)
 	n.mu.Unlock()
-	if err != nil || !news {
+	if err != nil {
 		return err
 	}
-	n.followRoster()
+	if removed {
+		n.fail(fmt.Errorf("node %d %w: it stops and can't be started on this data directory again; to bring the node back: broker cluster add %d=HOST:PORT, then start it with an empty data directory", n.opts.NodeID, ErrRemoved, n.opts.NodeID))
+	}
+	if news {
+		n.followRoster()
+	}
 	return nil
 }
+
+// ErrRemoved ends Run of a broker that was removed from its cluster: it learned so from its own metadata, from a broker that refused it,
+// or in an earlier start.
+var ErrRemoved = errors.New("was removed from the cluster (broker cluster remove)")
 
 // followRoster tells the mesh whom to talk to, and the controller which replicas of the metadata group there are.
 func (n *node) followRoster() {

@@ -2,7 +2,7 @@
 // broker is handed in by cmd/broker.
 //
 // stdout carries data, everything for people goes to stderr. Exit codes: 0 ok, 1 an item failed, 2 usage, 3 unhealthy, 4 unavailable
-// or timed out, 130 interrupted; a broken pipe is 0.
+// or timed out, 5 a broker that was removed from its cluster, 130 interrupted; a broken pipe is 0.
 package cli
 
 import (
@@ -32,6 +32,7 @@ const (
 	exitUsage       = 2
 	exitUnhealthy   = 3
 	exitUnavailable = 4
+	exitRemoved     = 5
 	exitInterrupted = 130
 )
 
@@ -140,12 +141,20 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 // codeError ends a command with an exit code; what there was to say was said.
 type codeError int
 
+// removedError ends a broker that was removed from its cluster.
+type removedError struct{ error }
+
+// Removed marks an error as the end of a broker that was removed from its cluster: exit code 5, which tells a supervisor not to start it
+// again.
+func Removed(err error) error { return removedError{err} }
+
 func (c codeError) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // exit says what went wrong and gives the exit code.
 func (a *app) exit(ctx context.Context, err error) int {
 	var code codeError
 	var usage usageError
+	var removed removedError
 	switch {
 	case err == nil:
 		return exitOK
@@ -160,6 +169,8 @@ func (a *app) exit(ctx context.Context, err error) int {
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &removed):
+		return exitRemoved
 	case client.Unavailable(err):
 		return exitUnavailable
 	}

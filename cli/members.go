@@ -89,8 +89,8 @@ func (a *app) done(v map[string]any, format string, args ...any) error {
 
 func (a *app) clusterRemove() *cobra.Command {
 	return &cobra.Command{Use: "remove NODE", Short: "Take a broker out of the cluster for good", Args: args1("node id"), Example: "  broker cluster decommission 3 -w && broker cluster remove 3",
-		Long: "It must hold no replica any more: see broker cluster decommission, which works for a broker that is dead, too. A removed broker is refused\n" +
-			"by all others from then on; to come back it is added again and started with an empty data directory.",
+		Long: "It must hold no replica any more: see broker cluster decommission, which works for a broker that is dead, too. A removed broker stops by\n" +
+			"itself with exit code 5 and is refused by all others; to come back it is added again and started with an empty data directory.",
 		RunE: func(c *cobra.Command, args []string) error {
 			node, err := parseNode(args[0])
 			if err != nil {
@@ -100,7 +100,7 @@ func (a *app) clusterRemove() *cobra.Command {
 				if err := k.RemoveBroker(c.Context(), node); err != nil {
 					return asUsage(err)
 				}
-				return a.done(map[string]any{"removed": node}, "removed node %d: stop it, if it runs, and delete its data directory\n", node)
+				return a.done(map[string]any{"removed": node}, "removed node %d: if it runs, it stops by itself (exit code 5); delete its data directory\n", node)
 			})
 		}}
 }

@@ -316,6 +316,9 @@ func (s *State) removeBroker(index uint64, node uint64) Result {
 	case !slices.ContainsFunc(s.seats, func(x Seat) bool { return x.NodeID != node && s.settledSeat(x.NodeID) }):
 		return Result{Reason: ReasonNotEnoughBrokers, Message: fmt.Sprintf("no other broker stays: start the ones that were added, or cancel a decommission, before node %d is removed", node)}
 	}
+	if x := s.metaCanLose(node); x.Reason != ReasonNone {
+		return x
+	}
 	s.seats = slices.DeleteFunc(slices.Clone(s.seats), func(x Seat) bool { return x.NodeID == node })
 	s.brokers = slices.DeleteFunc(slices.Clone(s.brokers), func(b Broker) bool { return b.NodeID == node })
 	s.tombstones = slices.DeleteFunc(slices.Clone(s.tombstones), func(t tombstone) bool { return t.dir == seat.DirID })
@@ -324,6 +327,30 @@ func (s *State) removeBroker(index uint64, node uint64) Result {
 	s.gone = gone[max(0, len(gone)-BrokersMax):]
 	s.changed(index)
 	s.arrangeMeta(index)
+	return Result{}
+}
+
+// metaCanLose refuses to remove a node without which the metadata group's voters, of now or to come, are no majority: they must carry
+// through that it votes no more, and from its removal on nobody listens to it.
+func (s *State) metaCanLose(node uint64) Result {
+	for _, voters := range [][]uint64{s.meta.Current, s.meta.Voters} {
+		stay, votes := 0, false
+		for _, id := range voters {
+			r, _ := s.meta.Replica(id)
+			seat, ok := s.seat(r.NodeID)
+			votes = votes || r.NodeID == node
+			if ok && seat.DirID == r.Dir && r.NodeID != node {
+				stay++
+			}
+		}
+		switch {
+		case !votes || 2*stay > len(voters):
+		case s.meta.Moving():
+			return Result{Reason: ReasonInProgress, Message: fmt.Sprintf("who votes in the metadata group is being changed: wait until that is done (broker cluster health) before node %d is removed", node)}
+		default:
+			return Result{Reason: ReasonBrokerInUse, Message: fmt.Sprintf("node %d votes in the metadata group, and without it %d of its %d voters stay, which is no majority: run broker cluster decommission %d -w first", node, stay, len(voters), node)}
+		}
+	}
 	return Result{}
 }
 

@@ -123,6 +123,9 @@ func (d *Dir) Seats() []Seat {
 	return list
 }
 
+// Removed reports whether a node was removed from the cluster, as far as is known here.
+func (d *Dir) Removed(node uint64) bool { return d.peers.seen[nodeKey(node)].Gone }
+
 // Seated says whether a directory may speak for a node, as far as is known here.
 func (d *Dir) Seated(node uint64, dir ID) error {
 	old, known := d.peers.seen[nodeKey(node)]

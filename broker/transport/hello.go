@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Protocol is the version of frames and handshake; brokers of another one are refused.
@@ -36,6 +37,11 @@ type Seat struct {
 	Replica uint64 `json:",omitempty"` // of the metadata group
 	Addr    string `json:",omitempty"`
 	Gone    bool   `json:",omitempty"`
+}
+
+// removed reports whether the sender knows that a node was removed from the cluster.
+func (h *Hello) removed(node uint64) bool {
+	return slices.ContainsFunc(h.Seats, func(s Seat) bool { return s.Node == node && s.Gone })
 }
 
 // Joined answers Hello.Join.

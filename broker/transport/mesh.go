@@ -527,6 +527,9 @@ func (m *Mesh) serve(s grpc.ServerStream) error {
 		m.admit(in)
 		defer m.forget(in)
 		if err := m.opts.Handler.Check(peer); err != nil {
+			if mine.removed(peer.NodeID) {
+				_ = s.SendMsg(parts{mine.encode()}) // it learns from the seats that it was removed
+			}
 			return status.Error(codes.FailedPrecondition, err.Error())
 		}
 	}

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 
@@ -26,7 +27,10 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger, reload <-chan
 	if err != nil {
 		return cli.Usage(err)
 	}
-	return b.Run(ctx)
+	if err = b.Run(ctx); errors.Is(err, broker.ErrRemoved) {
+		return cli.Removed(err)
+	}
+	return err
 }
 
 // options hands every leaf of c on, but for c.Log, of which log was made.
