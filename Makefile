@@ -1,6 +1,6 @@
 # Lograft. Bare `make` lists the targets. Only Go is needed: every tool is a `go tool` of go.mod.
 .DEFAULT_GOAL := help
-.PHONY: help build check test demo ci-long sim-raft sim crash mutants mutants-slice mutants-raft mutants-broker faults faults-short integration-race fuzz bench bench-quick big soak profile bench-raft bench-segment generate clean
+.PHONY: help build check test demo ci-long sim-raft sim crash mutants mutants-slice mutants-raft mutants-broker faults faults-short integration-race fuzz bench bench-quick big soak profile bench-peers bench-raft bench-segment generate clean
 
 BIN := bin
 # Added to every `go test`, for example GOTEST_FLAGS=-json (the way .ci/run counts) or GOTEST_FLAGS=-short.
@@ -31,6 +31,8 @@ BENCH_KILLS ?= 20
 BENCH_LOG_MB ?= 1024
 BENCH_OUT ?= docs/benchmarks.md
 SOAK ?= 10m
+PEERS_ROUNDS ?= 5
+PEERS_MB ?= 96
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -111,6 +113,10 @@ profile: build $(BIN)/bench ## CPU, allocation, block, mutex and heap profiles o
 .PHONY: $(BIN)/bench
 $(BIN)/bench:
 	@CGO_ENABLED=0 go build -trimpath -o $@ ./integration/cmd/bench
+
+bench-peers: build ## beside NATS JetStream (built from its Go module), in one run on this machine; PEERS_ROUNDS, PEERS_MB
+	@cd integration/peers && CGO_ENABLED=0 go build -trimpath -o ../../$(BIN)/peers . && CGO_ENABLED=0 go build -trimpath -o ../../$(BIN)/nats-server github.com/nats-io/nats-server/v2
+	@$(BIN)/peers -bin $(BIN) -rounds $(PEERS_ROUNDS) -mb $(PEERS_MB)
 
 bench-raft: ## raft/ beside go.etcd.io/raft/v3; BENCH_COUNT runs through benchstat
 	go test ./raft/bench -run '^$$' -bench . -benchmem -count $(BENCH_COUNT) | go tool benchstat -col /lib -

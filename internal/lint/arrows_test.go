@@ -36,6 +36,7 @@ var arrows = []arrow{
 	{"segment", []string{"segment/vfs"}, []string{"golang.org/x/sys/..."},
 		"the log on disk knows no Raft: broker/partition is where the two meet"},
 	{"segment/bench", []string{"segment", "segment/vfs"}, []string{"*"}, "a module of its own that compares the log with others"},
+	{"integration/peers", []string{"client/bench", "integration"}, []string{"*"}, "a module of its own that compares brokers with others"},
 	{"segment/vfs", nil, []string{"golang.org/x/sys/..."}, "a small file system is a leaf"},
 	{"segment/journal", []string{"segment", "segment/vfs"}, []string{"github.com/tidwall/wal"},
 		"the promises' store knows its groups by 16 bytes and nothing of Raft's rules"},
