@@ -67,7 +67,7 @@ const (
 	reasonTableFull        = "PRODUCER_TABLE_FULL"
 	reasonSequenceGap      = "SEQUENCE_GAP"
 	reasonCorrupt          = "CORRUPT_BATCH"
-	reasonTopicExists      = "TOPIC_EXISTS"
+	ReasonTopicExists      = "TOPIC_EXISTS" // whoever creates a topic may find that another one did
 	reasonQuota            = "QUOTA"
 )
 

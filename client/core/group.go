@@ -331,6 +331,10 @@ func (g *GroupConsumer) metadata(now int64, a *MetadataAnswer) {
 	}
 	t.asked = false
 	if a.Err != nil {
+		if Refused(a.Err.Reason) {
+			g.fail(a.Err)
+			return
+		}
 		t.last = a.Err
 		t.tries++
 		t.askAt = now + Backoff(g.rng, t.tries)

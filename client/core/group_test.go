@@ -412,3 +412,15 @@ func TestGroupStaticMember(t *testing.T) {
 	d.pass(20_000, true)
 	d.want("fenced", "")
 }
+
+// A member whom the brokers refuse says so at its first poll instead of asking until its timeout.
+func TestGroupIsRefused(t *testing.T) {
+	g := NewGroupConsumer(GroupOptions{Group: "g", Topics: []string{"t"}, Consumer: ConsumerOptions{Rand: rand.New(rand.NewPCG(1, 2))}})
+	var eff GroupEffects
+	g.Step(1, &GroupEvent{Begin: true}, &eff)
+	g.Step(2, &GroupEvent{Poll: true}, &eff)
+	g.Step(3, &GroupEvent{Consumer: &ConsumerEvent{Metadata: &MetadataAnswer{Topics: []string{"t"}, Err: &Error{Reason: reasonUnauthenticated}}}}, &eff)
+	if eff.Deliver == nil || eff.Deliver.Err == nil || eff.Deliver.Err.Reason != reasonUnauthenticated {
+		t.Errorf("delivered %+v", eff.Deliver)
+	}
+}

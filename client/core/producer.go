@@ -529,8 +529,8 @@ func (p *Producer) answer(now int64, a *pb.ProduceStreamResponse, eff *ProducerE
 		p.missed(q, err, eff)
 	case err.Reason == ReasonExpectedOffset: // one before it is open: it decides
 		q.rewind(now, p)
-	default: // SEQUENCE_GAP at the first open batch, PRODUCER_FENCED, ...: nothing more is certain here
-		p.breakOff(q, err, eff)
+	default: // SEQUENCE_GAP at the first open batch, PRODUCER_FENCED, PERMISSION_DENIED, ...: no try again changes that
+		p.breakOff(q, b, err, eff)
 	}
 }
 
@@ -629,16 +629,21 @@ func (p *Producer) giveUp(q *partition, eff *ProducerEffects) {
 	}
 }
 
-// breakOff ends everything of a partition: the broker's state contradicts ours.
-func (p *Producer) breakOff(q *partition, err *Error, eff *ProducerEffects) {
+// breakOff ends everything of a partition: nothing more can be appended here. answered is the batch that a broker refused so, nil if none
+// was. If that was its only try it is certainly not there, and nothing sent behind it can be: its number is missing before them.
+func (p *Producer) breakOff(q *partition, answered *batch, err *Error, eff *ProducerEffects) {
 	if q.open != nil {
 		p.closeOpen(q)
 	}
-	q.broken = err
+	failed, unknown := *err, *err
+	failed.Outcome, unknown.Outcome = OutcomeFailed, OutcomeUnknown
+	q.broken = &failed
+	certain := false
 	for _, b := range q.batches {
-		e := *err
-		if b.everSent {
-			e.Outcome = OutcomeUnknown
+		certain = certain || b == answered && b.tries == 1 && err.Outcome == OutcomeFailed
+		e := failed
+		if b.everSent && !certain {
+			e = unknown
 		}
 		if b.done == nil {
 			p.fail(b, &e, eff)
@@ -748,7 +753,7 @@ func (p *Producer) adopt(now int64, t *topic, m *pb.Topic, eff *ProducerEffects)
 func (p *Producer) lost(t *topic, err *Error, eff *ProducerEffects) {
 	p.failPending(t, eff, err)
 	for _, q := range t.partitions {
-		p.breakOff(q, err, eff)
+		p.breakOff(q, nil, err, eff)
 	}
 }
 
@@ -759,7 +764,7 @@ func (p *Producer) created(now int64, a *CreateAnswer, eff *ProducerEffects) {
 	}
 	t.asked, t.askAt = false, now
 	switch {
-	case a.Err == nil || a.Err.Reason == reasonTopicExists:
+	case a.Err == nil || a.Err.Reason == ReasonTopicExists:
 	case Retriable(a.Err.Reason):
 		t.last = a.Err
 		t.tries++
@@ -789,7 +794,7 @@ func (p *Producer) Abandon(err *Error, eff *ProducerEffects) {
 	for _, t := range p.order {
 		p.failPending(t, eff, &failed)
 		for _, q := range t.partitions {
-			p.breakOff(q, &failed, eff)
+			p.breakOff(q, nil, &failed, eff)
 		}
 	}
 }

@@ -112,7 +112,8 @@ func (c *Consumer) openPartition(t *subscribed, m *pb.Topic, n int32, eff *Consu
 
 // moved takes what became of a topic that is read: replicas on other nodes, more partitions, its end.
 func (c *Consumer) moved(now int64, t *subscribed, a *MetadataAnswer, eff *ConsumerEffects) {
-	if a.Err != nil {
+	refused := a.Err != nil && Refused(a.Err.Reason)
+	if a.Err != nil && !refused {
 		return // it is asked again when its replicas have failed once more
 	}
 	m := topicIn(a.Response, t.Topic)
@@ -120,6 +121,8 @@ func (c *Consumer) moved(now int64, t *subscribed, a *MetadataAnswer, eff *Consu
 	for _, r := range c.parts {
 		switch {
 		case r.ended || r.topic != t && r.topic.of != t:
+		case refused: // the user or his rights are gone: no other broker answers otherwise
+			c.end(r, eff, a.Err)
 		case m != nil && bytes.Equal(r.topicID, m.GetId()):
 			if int(r.number) < len(m.GetPartitions()) {
 				c.follow(now, r, m.GetPartitions()[r.number])

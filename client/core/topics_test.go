@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -143,5 +144,20 @@ func TestConsumerOfADeletedTopic(t *testing.T) {
 		if m.tell(false, id, []uint64{1}); len(m.ended) != 1 || !strings.Contains(m.ended[0], want) || !m.c.Done() {
 			t.Errorf("id %d: ended %v, want %q", id, m.ended, want)
 		}
+	}
+}
+
+// When the brokers that are asked anew refuse the user, every partition of the topic ends with that reason at once: no replica of it will
+// answer otherwise.
+func TestConsumerIsRefused(t *testing.T) {
+	m := newMoving(t, from(0))
+	m.tell(false, 1, []uint64{1}, []uint64{1})
+	m.step(&ConsumerEvent{Down: "node1:1", DownError: errors.New("the user was deleted")})
+	if len(m.ended) != 0 || m.looks != 2 {
+		t.Fatalf("%d looks, ended %v: a stream that broke is no reason to give up", m.looks, m.ended)
+	}
+	m.step(&ConsumerEvent{Metadata: &MetadataAnswer{Topics: []string{"t"}, Err: &Error{Reason: reasonUnauthenticated, Message: "user or password is wrong"}}})
+	if !slices.Equal(m.ended, []string{"0 user or password is wrong", "1 user or password is wrong"}) || !m.c.Done() {
+		t.Errorf("ended %v", m.ended)
 	}
 }
