@@ -224,7 +224,7 @@ func (a *app) changeACLs(c *cobra.Command, add, remove []client.ACL) error {
 		if len(remove) > 0 {
 			what = "removed"
 		}
-		fmt.Fprintf(a.Err, "%d ACLs %s, %d were so already\n", n, what, int64(len(add)+len(remove))-n)
+		fmt.Fprintf(a.Err, "ACLs %s: %d, so already: %d\n", what, n, int64(len(add)+len(remove))-n)
 		return nil
 	})
 }

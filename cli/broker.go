@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"lograft/config"
@@ -22,6 +23,9 @@ func (a *app) brokerCommand() *cobra.Command {
 	dev, nodes, secure := false, 1, false
 	run := func(c *cobra.Command, _ []string) error {
 		if dev {
+			if err := devTakes(c.Flags()); err != nil {
+				return err
+			}
 			return a.dev(c, nodes, secure)
 		}
 		for _, f := range []string{"nodes", "tls"} {
@@ -128,14 +132,28 @@ func (a *app) reloadOnHangup(ctx context.Context, c *cobra.Command, running conf
 	}
 }
 
+// devTakes refuses flags of a broker that --dev would pass over: its addresses, data and cluster are its own.
+func devTakes(set *pflag.FlagSet) (err error) {
+	set.Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "dev", "nodes", "tls", "log-level", "log-format":
+		default:
+			err = errors.Join(err, usagef("--%s has no effect with --dev: leave it out, or say broker serve", f.Name))
+		}
+	})
+	return err
+}
+
 // dev runs until interrupted, which is the way to end it.
 func (a *app) dev(c *cobra.Command, nodes int, secure bool) error {
 	if nodes < 1 || nodes > 9 {
 		return usagef("--nodes %d: 1 to 9 are possible", nodes)
 	}
 	level := config.Log{Level: "warn", Format: "auto"}
-	if c.Flags().Changed("log-level") {
-		level.Level, _ = c.Flags().GetString("log-level")
+	for flag, to := range map[string]*string{"log-level": &level.Level, "log-format": &level.Format} {
+		if c.Flags().Changed(flag) {
+			*to, _ = c.Flags().GetString(flag)
+		}
 	}
 	log, _ := a.logger(level)
 	return a.hooks.Dev(c.Context(), DevOptions{Nodes: nodes, TLS: secure, Say: func(line string) { fmt.Fprintln(a.Err, line) }}, log)

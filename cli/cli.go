@@ -15,10 +15,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"lograft/client"
@@ -108,7 +110,7 @@ func Run(ctx context.Context, program string, args []string, s Streams, hooks Ho
 	root.SetHelpTemplate("{{with .Example}}{{.}}\n\n{{end}}{{with (or .Long .Short)}}{{.}}\n\n{{end}}{{.UsageString}}")
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%v: see %s --help", err, c.CommandPath())
+		return usagef("%v: see %s --help", flagFault(err), c.CommandPath())
 	})
 	err := root.ExecuteContext(ctx)
 	if help.Len() > 0 {
@@ -116,6 +118,23 @@ func Run(ctx context.Context, program string, args []string, s Streams, hooks Ho
 		err = errors.Join(err, failed)
 	}
 	return a.exit(ctx, err)
+}
+
+// flagWants says what a flag of a type takes.
+var flagWants = map[string]string{"uint64": "a whole number from 0 on", "int": "a whole number", "int32": "a whole number", "int64": "a whole number", "float64": "a number",
+	"int32Slice": "whole numbers divided by commas", "duration": "a duration like 500ms, 10s or 5m", "bool": "true or false"}
+
+// flagFault says what is wrong with a flag's value in the words of all other faults.
+func flagFault(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) || flagWants[bad.GetFlag().Value.Type()] == "" {
+		return err
+	}
+	what := "want " + flagWants[bad.GetFlag().Value.Type()]
+	if errors.Is(err, strconv.ErrRange) {
+		what = "the number is too large"
+	}
+	return fmt.Errorf("--%s %q: %s", bad.GetFlag().Name, bad.GetValue(), what)
 }
 
 // usageTemplate is cobra's without the examples, which come first.

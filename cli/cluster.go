@@ -13,7 +13,7 @@ import (
 
 func (a *app) clusterCommand() *cobra.Command {
 	c := &cobra.Command{Use: "cluster", Short: "Show the cluster and its health, change its brokers", Args: noArgs,
-		Example:           "  broker cluster info\n  broker cluster health\n  broker cluster add 4=10.0.0.4:9094\n  broker cluster decommission 3 -w && broker cluster remove 3",
+		Example:           "  broker cluster info\n  broker cluster health\n  broker cluster add 4=10.0.0.4:7401\n  broker cluster decommission 3 -w && broker cluster remove 3",
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFormat() }}
 	a.clientFlags(c)

@@ -25,6 +25,7 @@ type consumeOptions struct {
 	offset, format, consistency string
 	toEnd, json, printEnd       bool
 	quiet                       bool
+	tailing                     bool // tail was said
 	count, tail                 int64
 	idle, timeout               time.Duration
 	partitions                  []int32
@@ -57,7 +58,7 @@ func (a *app) consumeCommand() *cobra.Command {
 			if len(o.sessions) > 0 && !c.Flags().Changed("consistency") {
 				o.consistency = "session"
 			}
-			if o.tail != 0 && c.Flags().Changed("offset") {
+			if o.tailing = c.Flags().Changed("tail"); o.tailing && c.Flags().Changed("offset") {
 				return usagef("--tail and -o exclude each other: both say where to begin")
 			}
 			if o.group != "" || c.Flags().Changed("group") {
@@ -75,7 +76,7 @@ func (a *app) consumeCommand() *cobra.Command {
 	f.StringVarP(&o.offset, "offset", "o", "start", "start, end, N, +N (after the start), -N (before the end), @TIME (append time: now, -1h, 2026-01-02, RFC 3339, s or ms since 1970), or a range FROM:TO of these, TO exclusive")
 	f.BoolVarP(&o.toEnd, "exit", "e", false, "stop at the end as it is when it begins")
 	f.Int64VarP(&o.count, "count", "n", 0, "stop after this many records; 0: no limit")
-	f.Int64Var(&o.tail, "tail", 0, "begin this many records before the end of each partition")
+	f.Int64Var(&o.tail, "tail", 0, "begin this many records before the end of each partition; 0: at the end")
 	f.DurationVar(&o.idle, "idle-timeout", 0, "stop when nothing came for so long; 0: never")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Second, "give a partition up that was not readable for so long")
 	f.StringVarP(&o.format, "format", "f", `%v\n`, `record format: %t topic %p partition %o offset %k key %v value %h{%k=%v} headers %d time %e epoch; "json" as -J`)
@@ -127,7 +128,7 @@ func (o *consumeOptions) consumer(topics []string) (client.ConsumerOptions, erro
 	if o.idle < 0 || o.timeout < 0 {
 		return k, usagef("--idle-timeout and --timeout want a duration from 0 on")
 	}
-	if o.tail > 0 {
+	if o.tailing {
 		from = client.AtEnd(-o.tail)
 	}
 	if o.toEnd && to == nil {

@@ -79,6 +79,20 @@ func TestSubscriptionsOnce(t *testing.T) {
 	}
 }
 
+// --tail 0 begins at the end, as tail -n 0 does; without --tail, -o says where.
+func TestTailOfNothing(t *testing.T) {
+	for _, c := range []struct {
+		tailing bool
+		want    client.Position
+	}{{true, client.AtEnd(0)}, {false, client.AtStart(0)}} {
+		o := consumeOptions{offset: "start", consistency: "linearizable", tailing: c.tailing}
+		k, err := o.consumer([]string{"t"})
+		if err != nil || k.Subscriptions[0].Start != c.want {
+			t.Errorf("tailing %t: begins at %+v, %v; want %+v", c.tailing, k.Subscriptions[0].Start, err, c.want)
+		}
+	}
+}
+
 // The escapes of delimiters are read, all others refused.
 func TestUnescape(t *testing.T) {
 	for in, want := range map[string]string{"": "", "a": "a", `\t`: "\t", `\n\r\0\\`: "\n\r\x00\\", `\x41\xff`: "A\xff", `a\tb`: "a\tb", "\u00e9": "\u00e9", `\\n`: `\n`, `\x00`: "\x00"} {

@@ -57,7 +57,7 @@ func parseNodes(list []string) ([]uint64, error) {
 }
 
 func (a *app) clusterAdd() *cobra.Command {
-	return &cobra.Command{Use: "add NODE=HOST:PORT", Short: "Give a new broker a place in the cluster", Args: args1("broker"), Example: "  broker cluster add 4=10.0.0.4:9094",
+	return &cobra.Command{Use: "add NODE=HOST:PORT", Short: "Give a new broker a place in the cluster", Args: args1("broker"), Example: "  broker cluster add 4=10.0.0.4:7401",
 		Long: "HOST:PORT is its peer port. Then start it, with an empty data directory and an --initial-cluster that names it and some brokers that run:\n" +
 			"it registers itself. It holds no replicas until topics are created, or broker cluster rebalance moves some there.",
 		RunE: func(c *cobra.Command, args []string) error {

@@ -200,6 +200,11 @@ func (a *app) produce(ctx context.Context, topic string, names []string, o *prod
 	if err := rep.finish(); err != nil {
 		return err
 	}
+	if o.create && read == nil && !interrupted && rep.sent == 0 { // no record created it on its way
+		if err := createTopic(ctx, k, topic); err != nil {
+			return err
+		}
+	}
 	if interrupted || ctx.Err() != nil {
 		rep.summary(true)
 		return codeError(exitInterrupted)
@@ -212,6 +217,15 @@ func (a *app) produce(ctx context.Context, topic string, names []string, o *prod
 		rep.summary(false)
 	}
 	return rep.err()
+}
+
+// createTopic makes a topic unless it is there.
+func createTopic(ctx context.Context, k *client.Client, name string) error {
+	_, err := k.CreateTopic(ctx, client.TopicSpec{Name: name})
+	if client.ReasonOf(err) == client.ReasonTopicExists {
+		return nil
+	}
+	return err
 }
 
 // inputs opens every file before a record of any is sent.

@@ -123,6 +123,12 @@ func TestUsageErrors(t *testing.T) {
 		{"broker debug bundel", "did you mean bundle?"},
 		{"broker --nodes 3", "--dev"},
 		{"broker --dev --nodes 10", "1 to 9"},
+		{"broker --dev --listen :1", "--listen has no effect with --dev"},
+		{"broker quota set p --requests -5", `--requests "-5": want a whole number from 0 on`},
+		{"consume t -p 1,x", `--partitions "1,x": want whole numbers divided by commas`},
+		{"produce t -p 99999999999", "the number is too large"},
+		{"produce t --linger 5", "want a duration"},
+		{"consume t --tail 0 -o 5", "exclude each other"},
 		{"broker config validate --config /nonexistent.yaml", "nonexistent"},
 	} {
 		t.Run(c.line, func(t *testing.T) {

@@ -335,6 +335,7 @@ const (
 	ReasonTopicNotFound = core.ReasonTopicNotFound
 	ReasonOutOfRange    = core.ReasonOutOfRange
 	ReasonUnavailable   = core.ReasonUnavailable
+	ReasonTopicExists   = core.ReasonTopicExists
 	ReasonTimeout       = core.ReasonTimeout
 	ReasonUnreachable   = core.ReasonUnreachable
 )

@@ -66,6 +66,18 @@ func TestBadCommands(t *testing.T) {
 	}
 }
 
+// produce --create makes the topic also when there is no record to send, and takes one that is there.
+func TestCreateWithoutARecord(t *testing.T) {
+	ctx := testContext(t)
+	c := startCluster(t, ctx, 1)
+	for range 2 {
+		must(t, run(t, ctx, c, "", "produce", "empty", "--create").Err())
+	}
+	if got := run(t, ctx, c, "", "consume", "empty", "-e"); got.Err() != nil || got.Stdout != "" {
+		t.Errorf("consume of a topic without a record: %v, %q", got.Err(), got.Stdout)
+	}
+}
+
 // With no broker to talk to, a command says so, names the way to start one, and exits with 4 in time.
 func TestNoBroker(t *testing.T) {
 	bin := binaries(t)

@@ -34,6 +34,9 @@ func documented(t *testing.T) map[string]codes.Code {
 		if err := c.UnmarshalJSON([]byte(strconv.Quote(m[2]))); err != nil {
 			t.Errorf("docs/errors.md: %s: %v", m[1], err)
 		}
+		if _, twice := rows[m[1]]; twice {
+			t.Errorf("docs/errors.md: %s has two rows", m[1])
+		}
 		rows[m[1]] = c
 	}
 	return rows

@@ -59,8 +59,7 @@ const drainTimeout = 10 * time.Second
 func (o *Options) setup(ctx context.Context, c *client.Client) (client.Topic, error) {
 	if o.Create {
 		_, err := c.CreateTopic(ctx, client.TopicSpec{Name: o.Topic, Partitions: o.Partitions, ReplicationFactor: o.ReplicationFactor})
-		var e *client.Error
-		if err != nil && (!errors.As(err, &e) || e.Reason != "TOPIC_EXISTS") {
+		if err != nil && client.ReasonOf(err) != client.ReasonTopicExists {
 			return client.Topic{}, err
 		}
 	}
