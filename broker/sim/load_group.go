@@ -15,7 +15,7 @@ import (
 const groupName = "workers"
 
 // groupLoad is a group that reads the run's topic while its members come, go, pause, die and lose the network, and while somebody asks
-// again and again how far it is.
+// again and again how far it is, and somebody moves it back.
 type groupLoad struct {
 	r       *Run
 	members []*Member
@@ -31,6 +31,8 @@ type groupLoad struct {
 	last   *pb.DescribeGroupResponse
 	asked  int64 // when the describe that gave last was begun
 	deaths int
+	seek   *seek // under way: there are no members; nil: none is
+	seeks  int   // beginnings and ends of seeks
 }
 
 // ownership is what belongs to one member alone.
@@ -48,6 +50,7 @@ const (
 	groupSession = int64(3e9)
 	groupPoll    = int64(6e9)
 	membersMax   = 5
+	seekPercent  = 6 // of what happens to the members
 )
 
 // Start implements Load.
@@ -83,6 +86,10 @@ func (l *groupLoad) churn() {
 		return
 	}
 	r := l.r
+	if r.percent(seekPercent) {
+		l.beginSeek() // which goes on when members are back
+		return
+	}
 	m := l.members[r.rng.IntN(len(l.members))]
 	switch r.rng.IntN(8) {
 	case 0, 1:
@@ -161,8 +168,8 @@ func (l *groupLoad) told(m *Member) {
 	}
 }
 
-// watch asks a random broker how far the group is. What is committed never goes back, whoever is asked, and is never ahead of what
-// the members are done with.
+// watch asks a random broker how far the group is. What is committed never goes back but in a seek, whoever is asked, and is never ahead
+// of what the members are done with.
 func (l *groupLoad) watch() {
 	r := l.r
 	if r.quit {
@@ -172,20 +179,23 @@ func (l *groupLoad) watch() {
 	for p, o := range l.floor {
 		floor[p] = o
 	}
-	begun := r.now
+	begun, seeks := r.now, l.seeks
 	r.call(r.anyAddress(), &pb.DescribeGroupRequest{Name: groupName}, func(e *rpc.Env) rpc.Session { return rpc.NewDescribeGroup(e) }, func(out proto.Message, err *core.Error) {
 		if g, ok := out.(*pb.DescribeGroupResponse); ok && err == nil {
-			l.described(g, floor, begun)
+			l.described(g, floor, begun, seeks)
 		}
 	})
 	r.After(r.between(300e6, 2e9), l.watch)
 }
 
-func (l *groupLoad) described(g *pb.DescribeGroupResponse, floor map[int32]int64, begun int64) {
+func (l *groupLoad) described(g *pb.DescribeGroupResponse, floor map[int32]int64, begun int64, seeks int) {
 	for _, p := range g.GetPartitions() {
+		if seeks != l.seeks {
+			break // from before a seek, or after it
+		}
 		n, at := p.GetPartition(), p.GetCommitted()
-		if before, ok := floor[n]; ok && at < before {
-			l.r.Break("group: partition %d: committed %d, an answer that came before this question named %d", n, at, before)
+		if before, ok := floor[n]; ok && !l.allowed(n, at, before) {
+			l.r.Break("group: partition %d: committed %d, an answer that came before this question named %d, seek: %+v", n, at, before, l.seek)
 		}
 		if l.advance(n); at > l.prefix[n] {
 			l.r.Break("group: partition %d: committed %d, but record %d was given to nobody", n, at, l.prefix[n])
@@ -220,6 +230,9 @@ func (l *groupLoad) Stop() {
 
 // Waiting implements Load: every record must be committed, and the group must be at rest.
 func (l *groupLoad) Waiting() string {
+	if l.seek != nil {
+		return fmt.Sprintf("the group waits for a seek, done: %t", l.seek.done)
+	}
 	for _, m := range slices.Clone(l.members) {
 		if m.Err != nil && m.Err.Reason == core.ReasonFencedInstance && slices.ContainsFunc(l.zombies, func(z *Member) bool { return z.instance == m.instance }) {
 			// Its predecessor went on, found it expired, and joined after it: of two that run, the last one that joins counts.
