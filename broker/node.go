@@ -27,7 +27,6 @@ type node struct {
 	ls      listeners
 	limited limited
 	access  *access
-	nonce   uint64 // of this start
 	journal journal.Journal
 	mesh    *transport.Mesh
 
@@ -68,7 +67,7 @@ type limited struct {
 var peerLimits = security.Limits{Conns: 1024, ConnsPerAddr: 256}
 
 func newNode(o Options, a *access, dir *datadir.Dir, j journal.Journal, ls listeners) *node {
-	n := &node{opts: o, log: o.Logger.With("node", o.NodeID), ls: ls, access: a, nonce: randomUint64(), journal: j, data: dir,
+	n := &node{opts: o, log: o.Logger.With("node", o.NodeID), ls: ls, access: a, journal: j, data: dir,
 		controls: engine.NewInbox[controlEvent](), announcing: make(chan struct{}, 1), failed: make(chan error, 4), started: time.Now()}
 	peers := map[uint64]string{}
 	for _, m := range o.InitialCluster {
@@ -262,7 +261,10 @@ func (n *node) Greet() transport.Hello {
 	defer n.mu.Unlock()
 	id := n.data.Identity()
 	h := transport.Hello{Protocol: transport.Protocol, ClusterName: id.ClusterName, ClusterID: id.ClusterID, Born: id.ClusterID != [16]byte{},
-		NodeID: id.NodeID, DirID: id.DirID, Boot: id.Boot, Nonce: n.nonce}
+		NodeID: id.NodeID, DirID: id.DirID, Boot: id.Boot, Nonce: n.data.Incarnation().Nonce}
+	for _, s := range id.Starts {
+		h.Starts = append(h.Starts, transport.Start(s))
+	}
 	if h.Born {
 		h.Seats = fromSeats(n.data.Seats())
 	}
@@ -284,8 +286,12 @@ func (n *node) Check(peer transport.Hello) error {
 	case mine.ClusterID != peer.ClusterID:
 		return fmt.Errorf("node %d belongs to cluster %x, node %d to %x: one of them has the wrong data directory", peer.NodeID, peer.ClusterID[:4], mine.NodeID, mine.ClusterID[:4])
 	}
+	starts := make([]datadir.Start, 0, len(peer.Starts))
+	for _, s := range peer.Starts {
+		starts = append(starts, datadir.Start(s))
+	}
 	n.mu.Lock()
-	err := n.data.CheckPeer(peer.NodeID, datadir.Incarnation{DirID: peer.DirID, Boot: peer.Boot, Nonce: peer.Nonce})
+	err := n.data.CheckPeer(peer.NodeID, datadir.Incarnation{DirID: peer.DirID, Boot: peer.Boot, Nonce: peer.Nonce}, starts)
 	n.mu.Unlock()
 	if err != nil {
 		return err

@@ -59,7 +59,9 @@ var diskCases = []faultCase{
 		must(f.T, os.RemoveAll(n.DataDir))
 		must(f.T, os.Rename(old, n.DataDir))
 		f.load.await(f.load.count() + 20)
-		f.refused(n, "old copy", "stop the copy") // its boot number is that of a start that was seen, with another nonce
+		for range 2 { // its boot number is that of a start that was seen, with another nonce; then a higher one
+			f.refused(n, "old copy", "stop the copy")
+		}
 		must(f.T, os.RemoveAll(n.DataDir))
 		must(f.T, os.MkdirAll(n.DataDir, 0o755))
 		f.start(n)

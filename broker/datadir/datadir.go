@@ -2,7 +2,7 @@
 // (architecture D11). The journal and the groups' logs below it belong to segment.
 //
 //	LOCK          held while a broker uses the directory
-//	identity.a,b  cluster, node id, directory uuid, boot number (two copies, copies.go)
+//	identity.a,b  cluster, node id, directory uuid, boot number, last starts (two copies, copies.go)
 //	peers.a,b     the highest incarnation seen of every other broker
 //	journal/ groups/
 //
@@ -10,12 +10,14 @@
 package datadir
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/gofrs/flock"
 
@@ -32,7 +34,18 @@ type Identity struct {
 	NodeID      uint64 `json:"node_id"`
 	DirID       ID     `json:"dir_id"`
 	Boot        uint64 `json:"boot"` // raised at every start and every RaiseBoot
+	// Starts are the last startsMax starts, the newest last: what tells a directory from a copy of it that went on by itself.
+	Starts []Start `json:"starts,omitempty"`
 }
+
+// Start is one start on a directory: it has the boot numbers from Boot on, up to that of the next start.
+type Start struct {
+	Boot  uint64 `json:"boot"`
+	Nonce uint64 `json:"nonce"`
+}
+
+// startsMax bounds what a directory remembers of its starts, and a greeting says.
+const startsMax = 256
 
 // Options of Open.
 type Options struct {
@@ -40,7 +53,7 @@ type Options struct {
 	ClusterName string
 	NodeID      uint64
 	AllowTmpfs  bool
-	Random      func([]byte) // chance for the directory's uuid
+	Random      func([]byte) // chance for the directory's uuid and the start's nonce
 }
 
 // Dir is an open, locked data directory. One goroutine owns it.
@@ -110,7 +123,18 @@ func (d *Dir) open(o Options) error {
 	if err := d.peers.load(); err != nil {
 		return fmt.Errorf("data directory %s: peers: %w", d.path, err)
 	}
-	return d.RaiseBoot()
+	return d.start(o)
+}
+
+// start raises the boot number and notes the start that it is of.
+func (d *Dir) start(o Options) error {
+	next := d.identity
+	next.Boot++
+	var nonce [8]byte
+	o.Random(nonce[:])
+	next.Starts = append(slices.Clone(next.Starts), Start{Boot: next.Boot, Nonce: binary.LittleEndian.Uint64(nonce[:])})
+	next.Starts = next.Starts[max(0, len(next.Starts)-startsMax):]
+	return d.save(next)
 }
 
 func (d *Dir) create(o Options) error {
@@ -141,6 +165,12 @@ func (d *Dir) check(o Options) error {
 // Identity is who this directory is.
 func (d *Dir) Identity() Identity { return d.identity }
 
+// Incarnation is this start on the directory.
+func (d *Dir) Incarnation() Incarnation {
+	id := &d.identity
+	return Incarnation{DirID: id.DirID, Boot: id.Boot, Nonce: id.Starts[len(id.Starts)-1].Nonce}
+}
+
 // Path is the directory's absolute path.
 func (d *Dir) Path() string { return d.path }
 
@@ -164,13 +194,16 @@ func (d *Dir) RaiseBoot() error {
 	return d.save(next)
 }
 
+// save puts the identity into both copies: one that rots leaves the same, not what was before, which others take for an old copy.
 func (d *Dir) save(next Identity) error {
 	b, err := json.Marshal(next)
 	if err != nil {
 		return err
 	}
-	if err := d.stored.save(b); err != nil {
-		return fmt.Errorf("data directory %s: identity: %w", d.path, err)
+	for range 2 {
+		if err := d.stored.save(b); err != nil {
+			return fmt.Errorf("data directory %s: identity: %w", d.path, err)
+		}
 	}
 	d.identity = next
 	return nil

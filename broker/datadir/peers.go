@@ -141,8 +141,9 @@ func (d *Dir) Seated(node uint64, dir ID) error {
 }
 
 // CheckPeer decides whether a broker that says it is this incarnation of node may be listened to, and remembers it if it is newer
-// than what was seen: a wiped directory or an old copy of one must not vote (architecture D11).
-func (d *Dir) CheckPeer(node uint64, in Incarnation) error {
+// than what was seen: a wiped directory or an old copy of one must not vote (architecture D11). starts are the last of its directory: a
+// copy that was started so often, or ran for so long, that its boot number is the higher one lacks the start that was seen.
+func (d *Dir) CheckPeer(node uint64, in Incarnation, starts []Start) error {
 	if err := d.Seated(node, in.DirID); err != nil {
 		return err
 	}
@@ -154,6 +155,8 @@ func (d *Dir) CheckPeer(node uint64, in Incarnation) error {
 		return fmt.Errorf("two brokers say that they are node %d at boot %d: stop the copy", node, in.Boot)
 	case old.Incarnation == in:
 		return nil
+	case !follows(old.Incarnation, starts):
+		return fmt.Errorf("node %d was seen at boot %d, in a start that the data directory it comes with (boot %d) knows nothing of: it is an old copy that was started on its own; start node %d with the newest one, or empty it and start it, so that it registers anew", node, old.Boot, in.Boot, node)
 	}
 	next := old
 	next.Incarnation = in
@@ -161,4 +164,15 @@ func (d *Dir) CheckPeer(node uint64, in Incarnation) error {
 		return fmt.Errorf("data directory %s: peers: %w", d.path, err)
 	}
 	return nil
+}
+
+// follows reports whether a directory with these starts went through one that was seen. What was before the first of them can't be told,
+// and is believed.
+func follows(seen Incarnation, starts []Start) bool {
+	for _, s := range slices.Backward(starts) {
+		if s.Boot <= seen.Boot {
+			return s.Nonce == seen.Nonce
+		}
+	}
+	return true
 }

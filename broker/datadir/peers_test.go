@@ -1,6 +1,9 @@
 package datadir
 
 import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -20,13 +23,13 @@ func TestCheckPeer(t *testing.T) {
 	path := t.TempDir()
 	d := openDir(t, path)
 	seen := Incarnation{DirID: ID{1}, Boot: 5, Nonce: 50}
-	if err := d.CheckPeer(2, seen); err == nil {
+	if err := d.CheckPeer(2, seen, nil); err == nil {
 		t.Error("a broker that has no seat is listened to")
 	}
 	if _, err := d.Learn([]Seat{{Node: 2, DirID: ID{1}}}, true); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.CheckPeer(2, seen); err != nil {
+	if err := d.CheckPeer(2, seen, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Close(); err != nil {
@@ -45,7 +48,7 @@ func TestCheckPeer(t *testing.T) {
 		{"the next start", Incarnation{DirID: ID{1}, Boot: 6, Nonce: 60}, true},
 		{"the start before it", seen, false},
 	} {
-		if err := d.CheckPeer(2, c.in); (err == nil) != c.ok {
+		if err := d.CheckPeer(2, c.in, nil); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -65,7 +68,7 @@ func TestLearn(t *testing.T) {
 	}
 	check := func(what string, in Incarnation, ok bool) {
 		t.Helper()
-		if err := d.CheckPeer(2, in); (err == nil) != ok {
+		if err := d.CheckPeer(2, in, nil); (err == nil) != ok {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -92,4 +95,116 @@ func TestLearn(t *testing.T) {
 	check("an added node that has not registered", fresh, false)
 	learn(true, Seat{Node: 2, DirID: ID{3}, Since: 61, Replica: 12, Addr: "d"})
 	check("the added node", Incarnation{DirID: ID{3}, Boot: 1, Nonce: 1}, true)
+}
+
+// startOf is a start of node 2 on a directory: who it is and which starts it knows of.
+func startOf(t *testing.T, path string, renewals int) (Incarnation, []Start) {
+	t.Helper()
+	d, err := Open(Options{Dir: path, ClusterName: "test", NodeID: 2, AllowTmpfs: true, Random: func(b []byte) {
+		for i := range b {
+			b[i] = byte(rand.Uint32())
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for range renewals {
+		if err := d.RaiseBoot(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d.Incarnation(), d.Identity().Starts
+}
+
+// peerOf is a broker that listens to the directory's first start, and to no other one yet.
+func peerOf(t *testing.T, path string) *Dir {
+	t.Helper()
+	in, starts := startOf(t, path, 0)
+	d := openDir(t, t.TempDir())
+	if _, err := d.Learn([]Seat{{Node: 2, DirID: in.DirID}}, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.CheckPeer(2, in, starts); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// A copy of a directory is refused however often it is started and however long it runs: its boot number passes the one that was seen,
+// but it lacks that start. The directory itself is listened to, also when many of its starts were missed.
+func TestOldCopyGoesOn(t *testing.T) {
+	for _, renewed := range []bool{false, true} { // the copy is of before a start, or of before a renewal
+		path, copied := filepath.Join(t.TempDir(), "d"), filepath.Join(t.TempDir(), "copy")
+		d := peerOf(t, path)
+		if err := os.CopyFS(copied, os.DirFS(path)); err != nil {
+			t.Fatal(err)
+		}
+		var seen Incarnation
+		if renewed {
+			r, err := Open(Options{Dir: path, ClusterName: "test", NodeID: 2, AllowTmpfs: true, Random: func(b []byte) { b[0] = 9 }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.RemoveAll(copied); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(copied, os.DirFS(path)); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.RaiseBoot(); err != nil {
+				t.Fatal(err)
+			}
+			seen = r.Incarnation()
+			if err := d.CheckPeer(2, seen, r.Identity().Starts); err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+		} else {
+			var starts []Start
+			seen, starts = startOf(t, path, 3)
+			if err := d.CheckPeer(2, seen, starts); err != nil {
+				t.Fatal(err)
+			}
+		}
+		passed := false
+		for i := range 10 {
+			in, starts := startOf(t, copied, i%3)
+			passed = passed || in.Boot > seen.Boot
+			if err := d.CheckPeer(2, in, starts); err == nil {
+				t.Fatalf("renewed %t: start %d of the copy, boot %d, is listened to; boot %d was seen", renewed, i+1, in.Boot, seen.Boot)
+			}
+		}
+		if !passed {
+			t.Fatal("the copy's boot number is not the higher one: this shows nothing")
+		}
+		for range startsMax + 10 {
+			startOf(t, path, 0)
+		}
+		in, starts := startOf(t, path, 1)
+		if err := d.CheckPeer(2, in, starts); err != nil || len(starts) != startsMax {
+			t.Errorf("renewed %t: the directory itself, %d starts: %v", renewed, len(starts), err)
+		}
+	}
+}
+
+// One copy of the identity rots: the directory is no old copy for that.
+func TestRottenIdentity(t *testing.T) {
+	for _, name := range []string{"identity.a", "identity.b"} {
+		path := filepath.Join(t.TempDir(), "d")
+		d := peerOf(t, path)
+		file := filepath.Join(path, name)
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)-3] ^= 1
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		in, starts := startOf(t, path, 0)
+		if err := d.CheckPeer(2, in, starts); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

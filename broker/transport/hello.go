@@ -20,14 +20,19 @@ type Hello struct {
 	DirID       [16]byte
 	Boot        uint64
 	Nonce       uint64
-	Class       Class
-	Probe       bool // only this exchange is wanted
+	// Starts are the last starts of the sender's data directory, the newest last; brokers of older builds send none.
+	Starts []Start `json:",omitempty"`
+	Class  Class
+	Probe  bool // only this exchange is wanted
 	// Join: the sender's directory is new to the cluster, and it asks to be registered (Handler.Join). Nothing else passes on the stream.
 	Join bool   `json:",omitempty"`
 	Addr string `json:",omitempty"` // with Join: of the sender's peer port
 	// Seats are the brokers of the cluster as the sender knows them; a broker that was away learns from them whom to listen to.
 	Seats []Seat `json:",omitempty"`
 }
+
+// Start is one start on a data directory, with the boot numbers from Boot on.
+type Start struct{ Boot, Nonce uint64 }
 
 // Seat is a broker's place in the cluster as of the metadata index Since.
 type Seat struct {
