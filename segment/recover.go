@@ -657,9 +657,15 @@ const checkpointBytesMax = 256 << 20
 
 func (r *recovery) readCheckpoint() error {
 	l := r.l
-	for _, base := range r.states {
+	older := 0
+	for k, base := range r.states {
 		if base <= l.start.Index {
-			l.startState = stateName(base)
+			l.startState, older = stateName(base), k
+		}
+	}
+	if older > 0 { // what a trim removed came back with a power cut
+		if err := l.dropStates(r.states[older]); err != nil {
+			return err
 		}
 	}
 	for i := len(r.states) - 1; i >= 0; i-- {

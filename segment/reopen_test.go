@@ -256,3 +256,42 @@ func TestFilesSayWhatWasDurable(t *testing.T) {
 		}
 	}
 }
+
+// The power goes right after a trim: checkpoints that it removed are there again, and the next start removes them, so that every replica
+// has the same files.
+func TestTrimmedStatesStayAway(t *testing.T) {
+	rng := newRand(t, 9)
+	fs := vfs.NewMem()
+	o := testOptions(fs)
+	l, _ := mustOpen(t, o)
+	m := newMaker(rng)
+	for len(l.ClosedLasts()) < 5 {
+		mustAppend(t, l, m.next())
+	}
+	mustSync(t, l)
+	lasts := l.ClosedLasts()
+	sealAll(t, l, lasts[3])
+	if err := errors.Join(fs.SyncDir(o.Dir), l.TruncateFront(lasts[3])); err != nil {
+		t.Fatal(err)
+	}
+	states := func(fs *vfs.Mem) (names []string) {
+		all, err := fs.List(o.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(all, func(name string) bool { return path.Ext(name) != stateSuffix })
+	}
+	want := states(fs)
+	cut := fs.Synced()
+	if back := states(cut); len(back) <= len(want) {
+		t.Fatalf("the power cut brought nothing back: %q", back)
+	}
+	o.FS = cut
+	l, rec := mustOpen(t, o)
+	if got := states(cut); !slices.Equal(got, want) || rec.StatesBad != 0 {
+		t.Errorf("checkpoints %q, before the power cut %q", got, want)
+	}
+	if err := l.Verify(); err != nil {
+		t.Error(err)
+	}
+}
