@@ -71,10 +71,6 @@ type app struct {
 	format  string // of admin answers: text or json
 }
 
-// heapFloorBytes are allocated and never touched: address space, no memory. The collector, which runs when the heap has doubled, then
-// does not run every few MB over the small heap of a program that only passes bytes on.
-const heapFloorBytes = 64 << 20
-
 // Main runs a program with the process's arguments and streams and returns its exit code.
 func Main(program string, hooks Hooks) int {
 	floor := make([]byte, heapFloorBytes)

@@ -29,11 +29,12 @@ func (w *Worker) current(s *slot) *slot {
 func (w *Worker) bring(s *slot, to int) {
 	if s.heardAt > 0 {
 		s.replica.Skip(s.heardAt - s.ticked)
-		s.replica.Heard(&s.calm)
+		s.replica.Heard(&w.env, &s.calm)
 		s.ticked, s.heardAt = s.heardAt, 0
 	}
 	for _, a := range s.answers[:s.answered] {
-		s.replica.StepCalm(&w.env, a.node, &raft.Message{Type: raft.MsgHeartbeatResponse, From: a.from, To: s.calm.ID, Term: s.calm.Term, Commit: a.commit})
+		w.answer = raft.Message{Type: raft.MsgHeartbeatResponse, From: a.from, To: s.calm.ID, Term: s.calm.Term, Commit: a.commit}
+		s.replica.StepCalm(&w.env, a.node, &w.answer)
 	}
 	s.answered = 0
 	s.replica.Skip(to - s.ticked)

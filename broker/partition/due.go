@@ -43,10 +43,11 @@ type Calm struct {
 }
 
 // Heard says that a heartbeat as c allows it came: it was answered already.
-func (r *Replica) Heard(c *Calm) {
+func (r *Replica) Heard(env *Env, c *Calm) {
 	if r.fatal == nil {
 		r.heard = 0
-		r.node.StepCalm(&raft.Message{Type: raft.MsgHeartbeat, From: c.Leader, To: c.ID, Term: c.Term})
+		env.scratch = raft.Message{Type: raft.MsgHeartbeat, From: c.Leader, To: c.ID, Term: c.Term}
+		r.node.StepCalm(&env.scratch)
 	}
 }
 
@@ -75,12 +76,12 @@ func (r *Replica) StepCalm(env *Env, from uint64, m *raft.Message) bool {
 	if r.fatal != nil || m.To != r.opts.ReplicaID || from == 0 || r.nodeOf(m.From) != from || r.fill.phase != fillNone || len(r.damage.ranges) > 0 {
 		return false
 	}
-	answer, taken := r.node.StepCalm(m)
-	if taken {
+	var taken bool
+	if env.scratch, taken = r.node.StepCalm(m); taken {
 		r.heard = 0
 	}
-	if taken && answer.To != 0 {
-		r.send(env, &answer)
+	if taken && env.scratch.To != 0 {
+		r.send(env, &env.scratch)
 	}
 	return taken
 }

@@ -26,6 +26,8 @@ type Env struct {
 	Notes      []Note         // what operators are told about this broker's logs
 	// Clock tells the time within a step, monotonic ns, for Stats alone; nil: the stages of a batch are not told apart.
 	Clock func() int64
+
+	scratch raft.Message // of StepCalm and Heard: thousands per second must not be garbage
 }
 
 // Sender takes messages for other brokers. It must not keep m or its slices after Send returned, the immutable byte slices of

@@ -385,6 +385,9 @@ func (r *Replica) repairRange(env *Env, f *segment.FaultyRange) {
 
 // suspect checks the segment in which a read met damage that the log did not know of: the check finds out exactly what is bad.
 func (r *Replica) suspect(env *Env, err error) {
+	if err == nil {
+		return
+	}
 	var fe *segment.FaultyError
 	if !errors.As(err, &fe) || r.damage.verify != nil || slices.ContainsFunc(r.damage.hopes, func(h hope) bool { return h.from == fe.Segment }) {
 		return

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 
 	"lograft/broker"
 	"lograft/broker/security"
@@ -27,6 +28,11 @@ func serve(ctx context.Context, c config.Config, log *slog.Logger, reload <-chan
 	if err != nil {
 		return cli.Usage(err)
 	}
+	var pace sync.WaitGroup
+	defer pace.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pace.Go(func() { cli.PaceHeap(ctx) })
 	if err = b.Run(ctx); errors.Is(err, broker.ErrRemoved) {
 		return cli.Removed(err)
 	}
