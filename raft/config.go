@@ -27,6 +27,7 @@ type Config struct {
 	MaxUncommittedSize, MaxCommittedSizePerReady                                                     uint64 // 0: no limit
 	MaxApplyUnpersistedLogLimit                                                                      uint64 // entries; 0: nothing is applied before it is persisted
 	CheckQuorum, PreVote, SkipBcastCommit, BatchAppend, DisableProposalForwarding, StepDownOnRemoval bool
+	QuietCommits                                                                                     bool // empty appends that tell a commit index want no answer
 	ReadOnlyOption                                                                                   ReadOnlyOption
 	LeaseMarginTick                                                                                  int
 	Priority                                                                                         int64

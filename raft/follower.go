@@ -52,7 +52,7 @@ func (r *raft) handleAppend(m *Message) error {
 		return err
 	}
 	if m.Index < r.log.committed {
-		r.acceptAppend(m.From, r.log.committed)
+		r.acceptAppend(m, r.log.committed)
 		return nil
 	}
 	held, err := r.log.matches(m.Index, m.LogTerm)
@@ -77,7 +77,7 @@ func (r *raft) handleAppend(m *Message) error {
 	if r.log.commitTo(min(m.Commit, last)) {
 		r.trace("commit", r.log.committed, 0, "")
 	}
-	r.acceptAppend(m.From, last)
+	r.acceptAppend(m, last)
 	return nil
 }
 
@@ -109,8 +109,12 @@ func (r *raft) appendStalled(index uint64, err error) error {
 	return r.fail("term of an entry", index, 0, err)
 }
 
-func (r *raft) acceptAppend(to, index uint64) {
-	r.send(Message{Type: MsgAppendResponse, To: to, Index: index, Commit: r.log.committed})
+// acceptAppend answers m: everything up to index is as the leader has it.
+func (r *raft) acceptAppend(m *Message, index uint64) {
+	if m.NoAnswer {
+		return
+	}
+	r.send(Message{Type: MsgAppendResponse, To: m.From, Index: index, Commit: r.log.committed})
 }
 
 func (r *raft) rejectAppend(m *Message) {
@@ -152,7 +156,7 @@ func (r *raft) handleSnapshot(m *Message) error {
 	if restored {
 		index = r.log.last()
 	}
-	r.acceptAppend(m.From, index)
+	r.acceptAppend(m, index)
 	return nil
 }
 

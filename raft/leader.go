@@ -285,8 +285,21 @@ func (r *raft) quorumOf(value func(*peer) uint64) uint64 {
 func (r *raft) bcastAppend() {
 	for i := range r.peers {
 		if p := &r.peers[i]; p.id != r.id {
+			before := len(r.msgs)
 			r.maybeSendAppend(p, true /* evenEmpty */)
+			r.hush(p, r.msgs[before:])
 		}
+	}
+}
+
+// hush asks for no answer to an append that was just sent to p, if all that it tells is the commit index: what p holds it says in its
+// answer to the entries, and where that is lost the next heartbeat finds p behind, after which it is asked.
+func (r *raft) hush(p *peer, sent []Message) {
+	if !r.cfg.QuietCommits || p.state != ProgressReplicate {
+		return
+	}
+	for i := range sent {
+		sent[i].NoAnswer = sent[i].Type == MsgAppend && len(sent[i].Entries) == 0
 	}
 }
 
@@ -371,7 +384,7 @@ func (r *raft) joinAppend(p *peer, entries []Entry, size uint64) bool {
 		if len(entries) > 0 {
 			m.Entries = append(m.Entries[:n:n], entries...)
 		}
-		m.Commit = r.log.committed
+		m.Commit, m.NoAnswer = r.log.committed, false
 		return true
 	}
 	return false

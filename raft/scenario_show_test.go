@@ -102,6 +102,9 @@ func showMessage(m raft.Message) string {
 	if m.Reject {
 		fmt.Fprintf(&b, " reject hint=%d", m.RejectHint)
 	}
+	if m.NoAnswer {
+		b.WriteString(" no answer")
+	}
 	if m.Commit != 0 {
 		fmt.Fprintf(&b, " commit=%d", m.Commit)
 		if m.CommitTerm != 0 {

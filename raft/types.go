@@ -128,7 +128,7 @@ func (t MessageType) String() string {
 // Message is what replicas of a group send each other. Which fields a type uses:
 //
 //	MsgPropose            Entries (Index and Term unset); Term 0
-//	MsgAppend             Index, LogTerm of the entry before Entries; Commit
+//	MsgAppend             Index, LogTerm of the entry before Entries; Commit; NoAnswer: one that is accepted needs none
 //	MsgAppendResponse     Index; Commit; Reject with RejectHint, LogTerm; RequestSnapshot
 //	MsgRequest(Pre)Vote   Index, LogTerm of the last entry; Commit, CommitTerm; Priority; Context CampaignTransfer or empty
 //	...Response           Reject; Commit, CommitTerm
@@ -142,7 +142,7 @@ type Message struct {
 	LogTerm, Index, Commit, CommitTerm uint64
 	Entries                            []Entry
 	Snapshot                           *Snapshot // only on MsgSnapshot
-	Reject                             bool
+	Reject, NoAnswer                   bool
 	RejectHint                         uint64
 	Context                            []byte
 	RequestSnapshot                    uint64

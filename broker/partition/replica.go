@@ -182,7 +182,7 @@ func New(opts Options) (*Replica, error) {
 	cfg.MaxCommittedSizePerReady = bytesApplyPerReady
 	cfg.MaxApplyUnpersistedLogLimit = 0
 	cfg.DisableProposalForwarding = !opts.ForwardProposals
-	cfg.SkipBcastCommit = false
+	cfg.SkipBcastCommit, cfg.QuietCommits = false, true
 	cfg.CheckQuorum, cfg.PreVote = true, true
 	cfg.Rand = opts.Rand
 	node, err := raft.NewRawNode(cfg, r.st)

@@ -15,7 +15,7 @@ type GroupID = [16]byte
 // A frame is a head and the payloads (Entry.Context and Entry.Data, snapshot data) that it names, in order:
 //
 //	version u8=1 | messages u32 | head bytes u32 | crc-32c of the head from byte 13 on u32
-//	per message: group 16 | type u8 (below OwnTypes Raft's) | flags u8 (1 reject, 2 snapshot) | to, from, term, log term, index, commit, commit term,
+//	per message: group 16 | type u8 (below OwnTypes Raft's) | flags u8 (1 reject, 2 snapshot, 4 no answer) | to, from, term, log term, index, commit, commit term,
 //	             reject hint, request snapshot: u64 | priority i64 | context: u16 + bytes
 //	             | entries u32, each: type u8, term u64, index u64, context bytes u16, data bytes u32
 //	             | snapshot: index u64, term u64, 4 lists of ids (u16 + u64s), auto leave u8, data bytes u32
@@ -33,6 +33,7 @@ const (
 
 	flagReject   = 1
 	flagSnapshot = 2
+	flagNoAnswer = 4 // an older broker answers in spite of it
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -85,6 +86,9 @@ func (e *Encoder) Add(group GroupID, m *raft.Message) {
 	}
 	if m.Snapshot != nil {
 		flags |= flagSnapshot
+	}
+	if m.NoAnswer {
+		flags |= flagNoAnswer
 	}
 	b = append(b, byte(m.Type), flags)
 	for _, v := range [...]uint64{m.To, m.From, m.Term, m.LogTerm, m.Index, m.Commit, m.CommitTerm, m.RejectHint, m.RequestSnapshot, uint64(m.Priority)} {
@@ -260,7 +264,7 @@ func (d *decoder) message(g *GroupMessage) {
 	m := &g.Msg
 	m.Type = raft.MessageType(d.u8())
 	flags := d.u8()
-	m.Reject = flags&flagReject != 0
+	m.Reject, m.NoAnswer = flags&flagReject != 0, flags&flagNoAnswer != 0
 	for _, p := range [...]*uint64{&m.To, &m.From, &m.Term, &m.LogTerm, &m.Index, &m.Commit, &m.CommitTerm, &m.RejectHint, &m.RequestSnapshot} {
 		*p = d.u64()
 	}

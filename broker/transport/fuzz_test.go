@@ -73,7 +73,7 @@ func resum(b []byte) {
 func FuzzDecode(f *testing.F) {
 	f.Add(sampleFrame(raft.Message{Type: raft.MsgHeartbeat, From: 1, To: 2, Term: 3, Context: []byte("read")}))
 	f.Add(sampleFrame(raft.Message{Type: raft.MsgAppend, From: 1, To: 2, Entries: []raft.Entry{{Term: 1, Index: 2, Context: []byte("envelope"), Data: []byte("batch")}, {Index: 3}}},
-		raft.Message{Type: raft.MsgRequestVote, From: 2, To: 1, Reject: true}))
+		raft.Message{Type: raft.MsgRequestVote, From: 2, To: 1, Reject: true}, raft.Message{Type: raft.MsgAppend, From: 1, To: 2, Commit: 9, NoAnswer: true}))
 	f.Add(sampleFrame(raft.Message{Type: raft.MsgSnapshot, Snapshot: &raft.Snapshot{Data: []byte("state"), Metadata: raft.SnapshotMetadata{Index: 9, Term: 2,
 		ConfState: raft.ConfState{Voters: []uint64{1, 2}, Learners: []uint64{3}, AutoLeave: true}}}}))
 	huge := sampleFrame(raft.Message{})

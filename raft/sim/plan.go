@@ -19,7 +19,7 @@ type plan struct {
 	lease                                                                bool
 	electionTick, marginTick, heartbeatTick                              int
 	preVote, checkQuorum, stepDown                                       bool
-	skipBcast, batch, noForward                                          bool
+	skipBcast, batch, noForward, quiet                                   bool
 	maxSize, maxInflightBytes, maxUncommitted, maxCommitted, unpersisted uint64
 	inflight                                                             int
 	priorities                                                           bool
@@ -46,7 +46,7 @@ func drawPlan(seed uint64, rng *rand.Rand) plan {
 		lease:        coin(0.35),
 		electionTick: int(pick(6, 10, 10, 15)), heartbeatTick: int(pick(1, 1, 2)),
 		preVote: coin(0.7), checkQuorum: coin(0.7), stepDown: coin(0.8),
-		skipBcast: coin(0.2), batch: coin(0.3), noForward: coin(0.2),
+		skipBcast: coin(0.2), batch: coin(0.3), noForward: coin(0.2), quiet: seed%2 == 0,
 		maxSize: pick(0, 64, 512, 1<<20, 1<<20), maxInflightBytes: pick(0, 0, 200, 4096),
 		maxUncommitted: pick(0, 0, 300, 4096), maxCommitted: pick(0, 0, 50, 400),
 		unpersisted: pick(0, 0, 0, 3, 1000), inflight: int(pick(1, 2, 16, 256)),
@@ -109,7 +109,7 @@ func (p *plan) config(c *cluster, n *node) raft.Config {
 		cfg.MaxCommittedSizePerReady = 0
 	}
 	cfg.CheckQuorum, cfg.PreVote, cfg.StepDownOnRemoval = p.checkQuorum, p.preVote, p.stepDown
-	cfg.SkipBcastCommit, cfg.BatchAppend, cfg.DisableProposalForwarding = p.skipBcast, p.batch, p.noForward
+	cfg.SkipBcastCommit, cfg.BatchAppend, cfg.DisableProposalForwarding, cfg.QuietCommits = p.skipBcast, p.batch, p.noForward, p.quiet
 	cfg.SnapshotTimeoutTick = p.snapshotTimeout
 	if p.lease {
 		cfg.ReadOnlyOption, cfg.LeaseMarginTick = raft.ReadOnlyLeaseBased, p.marginTick

@@ -90,6 +90,9 @@ func hashMessage(m *raft.Message) uint64 {
 	if m.Reject {
 		h = mix(h, 1)
 	}
+	if m.NoAnswer {
+		h = mix(h, 2)
+	}
 	if m.Snapshot != nil {
 		h = mix(h, m.Snapshot.Metadata.Index)
 	}
@@ -113,6 +116,9 @@ func describe(m *raft.Message) string {
 	s := fmt.Sprintf("%s %d->%d term=%d log=%d/%d commit=%d/%d", messageNames[m.Type], m.From, m.To, m.Term, m.LogTerm, m.Index, m.Commit, m.CommitTerm)
 	if m.Reject {
 		s += fmt.Sprintf(" reject hint=%d", m.RejectHint)
+	}
+	if m.NoAnswer {
+		s += " no answer"
 	}
 	if m.RequestSnapshot != 0 {
 		s += fmt.Sprintf(" wants-snapshot=%d", m.RequestSnapshot)
