@@ -1,6 +1,6 @@
 # Lograft. Bare `make` lists the targets. Only Go is needed: every tool is a `go tool` of go.mod.
 .DEFAULT_GOAL := help
-.PHONY: help build check test demo ci-long sim-raft sim crash mutants mutants-slice mutants-raft mutants-broker faults faults-short integration-race fuzz bench bench-quick big soak profile bench-peers bench-raft bench-segment generate clean
+.PHONY: help build check test demo ci-long poison sim-raft sim crash mutants mutants-slice mutants-raft mutants-broker faults faults-short integration-race fuzz bench bench-quick big soak profile bench-peers bench-raft bench-segment generate clean
 
 BIN := bin
 # Added to every `go test`, for example GOTEST_FLAGS=-json (the way .ci/run counts) or GOTEST_FLAGS=-short.
@@ -65,6 +65,10 @@ sim: ## whole brokers and clients in the simulator; SEEDS=n for n seeds, SEED=s 
 
 crash: ## the log on disk, crashed after every operation of random workloads; RUNS=n workloads
 	go test $(GOTEST_FLAGS) ./segment -run 'TestCrash$$' -count 1 -timeout $(LONG_TIMEOUT) -workloads $(or $(RUNS),$(CRASH_RUNS))
+
+poison: ## tests of memory that is lent, in a build that overwrites what is given back and stops at what is given back twice or written after
+	go test $(GOTEST_FLAGS) -tags poison -count 1 -timeout $(LONG_TIMEOUT) ./internal/buffers ./api/codec ./record ./client/... ./segment ./broker/engine ./broker/partition ./broker/rpc
+	go test $(GOTEST_FLAGS) -tags poison -count 1 -timeout $(LONG_TIMEOUT) -run 'Lent|TestThreeBrokers|TestGroup' ./broker
 
 mutants: mutants-raft mutants-broker ## break each rule in a copy: the named bench must go red; ONLY=part of a name
 

@@ -42,6 +42,7 @@ const (
 	drainTimeout     = 3 * time.Second
 	stopTimeout      = 2 * time.Second
 	coldReaders      = 4
+	readBytesIdle    = 32 << 20 // memory of reads that waits for the next ones
 	requestBytesMax  = 16 << 20
 	streamsPerConn   = 1000
 	clientWindow     = 4 << 20

@@ -89,6 +89,8 @@ func (h *host) deliver(replies []partition.Reply) {
 		if s := h.sessions[replies[i].From]; s != nil {
 			s.waiting.Add(-1)
 			s.deliver(replies[i])
+		} else {
+			replies[i].Lent.Free()
 		}
 	}
 }

@@ -107,7 +107,7 @@ func (n *node) boot() error {
 	n.services = rpc.NewServer(env, n.host)
 	n.guard.Count(n.services)
 	n.engine = engine.New(engine.Options{Node: n.opts.NodeID, Workers: n.opts.Workers, Readers: coldReaders, Wanted: func(session uint64) bool { return !env.Answers.Full() && n.host.session(session) != nil }, TickEvery: n.opts.Heartbeat,
-		Journal: n.journal, NewOutbox: func(int) engine.Outbox { return newOutbox(n.mesh) }, Sink: n, Now: n.now})
+		Journal: n.journal, NewOutbox: func(int) engine.Outbox { return newOutbox(n.mesh) }, Sink: n, Now: n.now, ReadBytesIdle: readBytesIdle})
 	for _, r := range parts.Replicas {
 		n.adopt(r)
 	}

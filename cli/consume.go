@@ -249,6 +249,7 @@ func (a *app) pump(ctx context.Context, c feed, o *consumeOptions, w *recordWrit
 			}
 		}
 		w.wrote(b, b.NextOffset)
+		b.Release()
 		if err := w.flushNowAndThen(); err != nil {
 			return err
 		}

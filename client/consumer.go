@@ -7,6 +7,7 @@ import (
 
 	pb "lograft/api/lograft/v1"
 	"lograft/client/core"
+	"lograft/internal/buffers"
 )
 
 // Consistency is the promise of a read.
@@ -78,7 +79,8 @@ type Fetched struct {
 // End says that a partition is read up to its stop (Err nil), or can't be read on. Partition -1: the topic as a whole.
 type End = core.PartitionEnd
 
-// Batch is what one Poll gives: records of one partition in order of offset. Records share memory that lives as long as they do.
+// Batch is what one Poll gives: records of one partition in order of offset. Records share memory that lives as long as they do, unless
+// the program gives it back (Release).
 type Batch struct {
 	Topic         string
 	Partition     int32
@@ -86,6 +88,9 @@ type Batch struct {
 	NextOffset    int64 // after the last record, of those that count
 	HighWatermark int64
 	LogStart      int64
+
+	list *[]Fetched    // of Records
+	lent *buffers.Loan // of what was inflated; nil: released
 }
 
 // Consumer reads partitions. Poll is called by one goroutine.
@@ -103,6 +108,7 @@ type Consumer struct {
 	fetched  []*fetched
 	ahead    int // of fetched and of what Poll waits for: being decoded, or decoded
 	ended    []End
+	memory   *buffers.Pool
 	over     bool // every partition has ended
 	stalled  core.Stall
 	closed   bool
@@ -112,7 +118,7 @@ type Consumer struct {
 // NewConsumer starts a consumer; Close ends it.
 func (c *Client) NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &Consumer{c: c, opts: o, events: newInbox[core.ConsumerEvent](), cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1),
+	k := &Consumer{c: c, opts: o, events: newInbox[core.ConsumerEvent](), cancel: cancel, done: make(chan struct{}), wake: make(chan struct{}, 1), memory: buffers.NewPool(releasedBytesMax),
 		core: core.NewConsumer(core.ConsumerOptions{Consistency: o.Consistency.reads(), Session: o.Consistency == Session, Tokens: o.Sessions, Replica: o.Replica, FetchBytes: o.FetchBytes, BufferBytes: o.BufferBytes,
 			TimeoutNs: int64(o.Timeout), Rand: newRand()})}
 	k.reader = newReader(c, o.Consistency, func(ev core.ConsumerEvent) { k.events.put(ev) })
@@ -206,7 +212,7 @@ func (k *Consumer) step(ctx context.Context, ev *core.ConsumerEvent, eff *core.C
 		return
 	}
 	for i := range eff.Fetched {
-		k.fetched = append(k.fetched, &fetched{Fetched: eff.Fetched[i], done: make(chan struct{})})
+		k.fetched = append(k.fetched, &fetched{Fetched: eff.Fetched[i], memory: k.memory, done: make(chan struct{})})
 	}
 	k.decodeAhead()
 	k.ended = append(k.ended, eff.Ended...)

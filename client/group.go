@@ -11,6 +11,7 @@ import (
 
 	pb "lograft/api/lograft/v1"
 	"lograft/client/core"
+	"lograft/internal/buffers"
 )
 
 // Reset says where a group begins a partition that has no committed offset, or one that is not in the log any more.
@@ -73,6 +74,7 @@ type GroupConsumer struct {
 	commits map[uint64]chan *core.Error
 	owned   []TopicPartition
 	stalled core.Stall
+	memory  *buffers.Pool
 }
 
 // NewGroupConsumer joins a group; Close leaves it.
@@ -89,7 +91,7 @@ func (c *Client) NewGroupConsumer(o GroupOptions) (*GroupConsumer, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &GroupConsumer{c: c, opts: o, events: newInbox[core.GroupEvent](), cancel: cancel, done: make(chan struct{}),
-		members:    map[uint64]*stream[*pb.JoinRequest]{},
+		members: map[uint64]*stream[*pb.JoinRequest]{}, memory: buffers.NewPool(releasedBytesMax),
 		deliveries: make(chan core.Delivery, 1), left: make(chan struct{}), commits: map[uint64]chan *core.Error{},
 		core: core.NewGroupConsumer(core.GroupOptions{Group: o.Group, Topics: o.Topics, ClientID: o.ClientID, InstanceID: o.InstanceID, SessionNs: int64(o.SessionTimeout), PollNs: int64(o.PollTimeout),
 			CommitNs: int64(o.CommitEvery), NoCommit: o.NoCommit, AutoMark: !o.ManualMark, Reset: o.Reset, StopAtEnd: o.StopAtEnd,
@@ -137,7 +139,7 @@ func (k *GroupConsumer) take(d *core.Delivery) (b *Batch, ended []End, over bool
 		return nil, nil, false, d.Err
 	}
 	if d.Fetched != nil {
-		f := &fetched{Fetched: *d.Fetched}
+		f := &fetched{Fetched: *d.Fetched, memory: k.memory}
 		f.decode()
 		b, err = f.batch, f.err
 	}

@@ -244,17 +244,37 @@ func unsnappy(src []byte, bytesMax int) ([]byte, error) {
 // snappyRatioMax is what snappy can reach: a copy of 64 bytes takes three.
 const snappyRatioMax = 22
 
-// snappyBlock appends a raw block to dst. The declared length is believed only as far as its bytes could reach.
-func snappyBlock(dst, src []byte, bytesMax int) ([]byte, error) {
+// snappyLen is the length that a raw block declares, believed only as far as its bytes could reach.
+func snappyLen(src []byte, bytesMax int) (int, error) {
 	n, err := s2.DecodedLen(src)
+	switch {
+	case err != nil:
+		return 0, err
+	case n > bytesMax:
+		return 0, errInflates
+	case n > snappyRatioMax*len(src):
+		return 0, errors.New("snappy: declares more than its bytes can hold")
+	}
+	return n, nil
+}
+
+// decompressIn is decompress in memory that room gives, where it is known beforehand how much that must be: a raw block of snappy.
+func (c Codec) decompressIn(room func(int) []byte, src []byte, bytesMax int) ([]byte, error) {
+	if c != CodecSnappy || room == nil || bytes.HasPrefix(src, xerialMagic) {
+		return c.decompress(src, bytesMax)
+	}
+	n, err := snappyLen(src, bytesMax)
 	if err != nil {
 		return nil, err
 	}
-	if n > bytesMax {
-		return nil, errInflates
-	}
-	if n > snappyRatioMax*len(src) {
-		return nil, errors.New("snappy: declares more than its bytes can hold")
+	return s2.Decode(room(n)[:n], src)
+}
+
+// snappyBlock appends a raw block to dst.
+func snappyBlock(dst, src []byte, bytesMax int) ([]byte, error) {
+	n, err := snappyLen(src, bytesMax)
+	if err != nil {
+		return nil, err
 	}
 	at := len(dst)
 	dst = slices.Grow(dst, n)[:at+n]

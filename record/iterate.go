@@ -10,6 +10,9 @@ import (
 // Limits of Iterate. Zero means the default.
 type Limits struct {
 	DecompressedBytesMax int // DecompressedBytesDefault
+	// Room gives memory of at least so many bytes, whatever their content, for the records of a batch to be inflated into; it lives as long
+	// as they do. It is asked once at most, and only for a codec that says beforehand how much it takes (snappy). nil: it is allocated.
+	Room func(bytes int) []byte
 }
 
 // headerBytes is what a Header costs in memory beside its bytes; on the wire it may be two bytes.
@@ -23,7 +26,7 @@ func (b Batch) Iterate(lim Limits) iter.Seq2[Record, error] {
 		lim.DecompressedBytesMax = DecompressedBytesDefault
 	}
 	return func(yield func(Record, error) bool) {
-		raw, err := b.Codec().decompress(b.Records(), lim.DecompressedBytesMax)
+		raw, err := b.Codec().decompressIn(lim.Room, b.Records(), lim.DecompressedBytesMax)
 		if err != nil {
 			kind := ErrCorrupt
 			if errors.Is(err, errInflates) {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 	"sort"
+
+	"lograft/internal/buffers"
 )
 
 const (
@@ -124,6 +126,11 @@ type ReadTask struct {
 	Frames []Frame
 	Offset int64
 	Err    error
+
+	// Buffers, if set before Do, lends the memory of the payloads: then they are the caller's until it frees Lent, which it has to
+	// do once after Do, whatever was found. nil: Lent is nil and the payloads belong to the garbage collector.
+	Buffers *buffers.Pool
+	Lent    *buffers.Loan
 
 	wants      wants
 	spans      []span
@@ -317,6 +324,9 @@ func (l *Log) SeekTime(ms int64) *ReadTask {
 func (t *ReadTask) Do() {
 	fallback := t.Frames
 	t.Frames = nil
+	if t.Buffers != nil {
+		t.Lent = t.Buffers.Lend()
+	}
 	if t.Err == nil {
 		t.Err = t.read()
 	}
@@ -388,7 +398,7 @@ func (t *ReadTask) readSpan(sp *span, next *uint64) (done bool, err error) {
 	default:
 		pos = seekOffset(index, t.wants.from)
 	}
-	r := &frameReader{f: sp.file.f, salt: t.salt(sp.base), payloadMax: t.payloadMax, pos: pos, end: sp.end, fresh: true}
+	r := &frameReader{f: sp.file.f, salt: t.salt(sp.base), payloadMax: t.payloadMax, pos: pos, end: sp.end, fresh: true, lent: t.Lent}
 	for i := indexAt(index, pos, sp.base); ; i++ {
 		// What is wanted yet and its headers in one read, not the same amount again for a frame that the first one cut.
 		want := max(0, min(readChunkBytes, t.bytesMax-t.bytes))

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"sync/atomic"
 
+	"lograft/internal/buffers"
 	"lograft/segment/vfs"
 )
 
@@ -251,8 +252,9 @@ type frameReader struct {
 	salt       uint32
 	payloadMax int
 	pos, end   int64
-	chunkBytes int  // read at once
-	fresh      bool // each chunk is a new allocation that the frames may keep
+	chunkBytes int           // read at once
+	fresh      bool          // each chunk is memory of its own that the frames may keep
+	lent       *buffers.Loan // that memory's; nil: allocated
 
 	buf   []byte
 	bufAt int64
@@ -326,7 +328,10 @@ func (r *frameReader) window(need int64) ([]byte, error) {
 		return r.buf[r.pos-r.bufAt:], nil
 	}
 	n := min(max(need, int64(r.chunkBytes)), r.end-r.pos)
-	if r.fresh || int64(cap(r.buf)) < n {
+	switch {
+	case r.lent != nil:
+		r.buf = r.lent.Get(int(n))
+	case r.fresh || int64(cap(r.buf)) < n:
 		r.buf = make([]byte, n)
 	}
 	r.buf, r.bufAt = r.buf[:n], r.pos

@@ -2,8 +2,8 @@
 // with it; in memory it does not copy what is big. Bytes fields are sent by reference, in order of their appearance, and a received
 // message is joined into one slice that its bytes fields share. Messages below LargeBytes take the stock way, which is cheaper there.
 //
-// Ownership: a message that was sent is immutable until it has left the socket, which nobody is told; so are its bytes fields. A
-// received message's bytes fields share one allocation, which lives as long as any of them.
+// Ownership: a message that was sent is immutable until it has left the socket; so are its bytes fields. Who wants to be told when that
+// is sends it as Lent. A received message's bytes fields share one allocation, which lives as long as any of them.
 package codec
 
 import (
@@ -38,8 +38,12 @@ var _ encoding.CodecV2 = Codec{}
 // Name says what is on the wire: protobuf.
 func (Codec) Name() string { return stock.Name }
 
-// Marshal implements encoding.CodecV2.
-func (Codec) Marshal(v any) (mem.BufferSlice, error) {
+// Marshal implements encoding.CodecV2. v is a proto.Message or a Lent.
+func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
+	if lent, ok := v.(Lent); ok {
+		out, err := c.Marshal(lent.Message)
+		return lent.watch(out), err
+	}
 	m, ok := v.(proto.Message)
 	if !ok {
 		return nil, fmt.Errorf("codec: can't send %T: it is no protobuf message", v)

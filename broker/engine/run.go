@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lograft/broker/partition"
+	"lograft/internal/buffers"
 	"lograft/segment/journal"
 )
 
@@ -48,6 +49,8 @@ type Options struct {
 	NewOutbox func(worker int) Outbox
 	Sink      Sink
 	Now       func() (mono, wall int64) // ns, ms
+	// ReadBytesIdle bounds the memory of reads that is kept for the next ones; 0: none is.
+	ReadBytesIdle int
 }
 
 // Engine is the driver of workers and syncer with goroutines and real time. New starts nothing.
@@ -75,10 +78,15 @@ type job struct {
 func New(opts Options) *Engine {
 	e := &Engine{opts: opts, jobs: NewInbox[job](), ahead: make(chan struct{}, readsAhead*max(opts.Readers, 1)), stats: make([]workerStats, opts.Workers)}
 	e.sync.init(e)
+	var lent *buffers.Pool
+	if opts.ReadBytesIdle > 0 {
+		lent = buffers.NewPool(opts.ReadBytesIdle)
+	}
 	for i := range opts.Workers {
 		out := opts.NewOutbox(i)
 		e.outs = append(e.outs, out)
 		w := NewWorker(i, opts.Node, out)
+		w.env.Buffers = lent
 		w.env.Clock = func() int64 { mono, _ := opts.Now(); return mono }
 		e.workers = append(e.workers, w)
 		e.inboxes = append(e.inboxes, NewInbox[Event]())

@@ -1,6 +1,9 @@
 package partition
 
-import "lograft/raft"
+import (
+	"lograft/internal/buffers"
+	"lograft/raft"
+)
 
 // Env is what a step of a replica may look at, and where its effects go. The worker that owns the replica hands the same Env to
 // every replica of one step and carries out what it holds afterwards.
@@ -12,6 +15,8 @@ type Env struct {
 	Clocks func(nodes []uint64) (lower, upper int64, heard int)
 	Out    Sender
 	Disk   Disk // room on this broker's disk; replicas take from it what they accept
+	// Buffers lends the memory of what is read from files for requests that Borrow; nil: the garbage collector does.
+	Buffers *buffers.Pool
 	// Full reports whether a peer said lately that its disk is at its reserve; nil: none ever did.
 	Full func(node uint64) bool
 

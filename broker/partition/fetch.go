@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"lograft/internal/buffers"
 	"lograft/raft"
 	"lograft/segment"
 )
@@ -110,22 +111,28 @@ func (r *Replica) serve(env *Env, q *Request, highConfirmed bool) {
 		return
 	}
 	r.st.frames = frames
-	r.answerFetch(env, q, frames, err, highConfirmed)
+	r.answerFetch(env, q, frames, nil, err, highConfirmed)
 }
 
 // readCold has a read done off the worker for a request.
 func (r *Replica) readCold(env *Env, q *Request, task *segment.ReadTask, highConfirmed bool) {
 	r.reads.cold++
+	if q.Borrow {
+		task.Buffers = env.Buffers
+	}
 	asked := *q
 	r.offWorker(env, &ColdRead{Task: task, fetch: &asked, highConfirmed: highConfirmed})
 }
 
-func (r *Replica) answerFetch(env *Env, q *Request, frames []segment.Frame, err error, highConfirmed bool) {
+// answerFetch answers with frames. lent, their memory if it is not nil, is the reply's from here on.
+func (r *Replica) answerFetch(env *Env, q *Request, frames []segment.Frame, lent *buffers.Loan, err error, highConfirmed bool) {
 	if err != nil {
+		lent.Free()
 		env.fail(q, r.readError(q, err))
 		return
 	}
 	a := r.endReply(q, highConfirmed)
+	a.Lent = lent
 	if n := len(frames); n > 0 {
 		a.AppendTime = frames[0].AppendTime
 		a.Batches = make([][]byte, n)
@@ -155,6 +162,7 @@ func (r *Replica) ReadDone(env *Env, c *ColdRead) {
 	r.reading--
 	if r.fatal != nil {
 		if c.fetch != nil {
+			c.Task.Lent.Free()
 			env.fail(c.fetch, r.halted())
 		}
 		return
@@ -186,6 +194,7 @@ func (r *Replica) ReadDone(env *Env, c *ColdRead) {
 		return
 	}
 	if errors.Is(c.Task.Err, segment.ErrStale) {
+		c.Task.Lent.Free()
 		r.read(env, c.fetch) // what it read was replaced meanwhile, by a snapshot or a new leader
 		return
 	}
@@ -193,7 +202,7 @@ func (r *Replica) ReadDone(env *Env, c *ColdRead) {
 		r.answerOffset(env, c)
 		return
 	}
-	r.answerFetch(env, c.fetch, c.Task.Frames, c.Task.Err, c.highConfirmed)
+	r.answerFetch(env, c.fetch, c.Task.Frames, c.Task.Lent, c.Task.Err, c.highConfirmed)
 }
 
 func (r *Replica) endReply(q *Request, highConfirmed bool) Reply {

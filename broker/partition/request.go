@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"lograft/internal/buffers"
 	"lograft/record"
 	"lograft/segment"
 )
@@ -80,6 +81,7 @@ type Request struct {
 	Consistency Consistency
 	Which       WhichOffset
 	Session     uint64 // Consistency Session: applied index that must be reached first
+	Borrow      bool   // fetch: whoever takes the reply frees Reply.Lent
 
 	Command []byte
 	Ask     any // immutable: it is read by the replica's worker
@@ -101,6 +103,9 @@ type Reply struct {
 	Duplicate  bool     // produce: this batch had been appended before, BaseOffset is the original one
 	Batches    [][]byte // fetch: whole RecordBatches in offset order, immutable, shared; the first may start before Offset
 	Bytes      int      // fetch: sum of len(Batches)
+	// Lent, if not nil, is the memory of Batches, read for a request that Borrows: whoever has the reply frees it once when nobody looks at
+	// Batches any more, also where the reply goes nowhere.
+	Lent *buffers.Loan
 
 	LogStart      int64  // first offset that can be read
 	HighWatermark int64  // next offset after the applied ones

@@ -141,6 +141,7 @@ func (s *FetchStream) Step(now int64, ev *Event, eff *Effects) {
 			eff.Send = append(eff.Send, &pb.FetchStreamResponse{CorrelationId: m.GetCorrelationId(), Error: toError(s.env.Dir, err)})
 			return
 		}
+		q.Borrow = true
 		s.inflight[s.ask(eff, q)] = fetching{m.GetCorrelationId(), q.Group, q.Offset, m.GetRequest().GetPlainRecords()}
 	case ev.Reply != nil:
 		s.answer(now, ev.Reply, eff)
@@ -167,5 +168,5 @@ func (s *FetchStream) answer(now int64, r *partition.Reply, eff *Effects) {
 	if err != nil {
 		out.Response, out.Error = nil, toError(s.env.Dir, err)
 	}
-	eff.Send = append(eff.Send, out)
+	eff.sendLent(out, r)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	pb "lograft/api/lograft/v1"
 )
 
@@ -16,7 +14,7 @@ func (s *Server) FindCoordinator(ctx context.Context, in *pb.FindCoordinatorRequ
 
 // Join implements lograft.v1.
 func (s *Server) Join(g pb.GroupService_JoinServer) error {
-	return stream(g.Context(), s, NewGroupMember(s.envOf(g.Context())), g.Recv, g.Send)
+	return stream(g.Context(), s, NewGroupMember(s.envOf(g.Context())), g.Recv, g.SendMsg)
 }
 
 // ListGroups implements lograft.v1.
@@ -35,8 +33,8 @@ func (s *Server) MeasureGroups(ctx context.Context, patience time.Duration) (gro
 	r := s.newRunner(session)
 	defer r.close()
 	r.receive(&Event{Message: &pb.ListGroupsRequest{}})
-	err := r.run(ctx, func(m proto.Message) error {
-		groups = append(groups, m.(*pb.DescribeGroupResponse))
+	err := r.run(ctx, func(m *outgoing) error {
+		groups = append(groups, m.message.(*pb.DescribeGroupResponse))
 		return nil
 	})
 	if err != nil {

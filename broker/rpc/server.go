@@ -11,8 +11,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"lograft/api/codec"
 	pb "lograft/api/lograft/v1"
 	"lograft/broker/partition"
+	"lograft/internal/buffers"
 )
 
 // Host carries sessions' requests to replicas.
@@ -86,6 +88,7 @@ func (b *mailbox) put(r partition.Reply) {
 	b.mu.Lock()
 	if r.Bytes > 0 {
 		if b.held > 0 && b.held+r.Bytes > answersBytesMax || !b.answers.take(r.Bytes) {
+			r.Lent.Free()
 			r = partition.Reply{From: r.From, Token: r.Token, At: r.At, Err: overloaded(b.answers, "answers")}
 		} else {
 			b.held += r.Bytes
@@ -134,8 +137,8 @@ type runner struct {
 	mu      sync.Mutex
 	session Session
 	eff     Effects
-	out     []proto.Message // not sent yet
-	held    int             // of the budget of answers, by what is in out or being sent
+	out     []outgoing // not sent yet
+	held    int        // of the budget of answers, by what is in out or being sent
 	timer   *time.Timer
 	done    bool
 	err     error // with done: the call's status
@@ -170,8 +173,25 @@ func (r *runner) end(err error) {
 	r.box.notify()
 }
 
+// outgoing is a message and, if it is not nil, the memory that its bytes are in.
+type outgoing struct {
+	message proto.Message
+	lent    *buffers.Loan
+}
+
+// wire is what a stream is given: with the message gRPC gets its memory, and frees it.
+func (o *outgoing) wire() any {
+	if o.lent == nil {
+		return o.message
+	}
+	return codec.Lent{Message: o.message, Free: o.lent.Free}
+}
+
 // step steps the session once and does what it asks, but for sending. mu is held.
 func (r *runner) step(ev *Event) {
+	if ev.Reply != nil {
+		defer func() { ev.Reply.Lent.Free() }() // the session did not take it
+	}
 	if r.done {
 		return
 	}
@@ -185,7 +205,13 @@ func (r *runner) step(ev *Event) {
 		}
 		r.host.Post(reqs)
 	}
-	r.out = append(r.out, r.eff.Send...)
+	for i, m := range r.eff.Send {
+		o := outgoing{message: m}
+		if i < len(r.eff.Lent) {
+			o.lent = r.eff.Lent[i]
+		}
+		r.out = append(r.out, o)
+	}
 	r.held += r.eff.Held
 	if r.eff.Timer > 0 {
 		r.timer.Reset(time.Duration(max(r.eff.Timer-r.host.Now(), 0)))
@@ -218,9 +244,9 @@ func (r *runner) full() bool {
 }
 
 // run answers the client until the session is done or the call is over.
-func (r *runner) run(ctx context.Context, send func(proto.Message) error) error {
+func (r *runner) run(ctx context.Context, send func(*outgoing) error) error {
 	var replies []partition.Reply
-	var out []proto.Message
+	var out []outgoing
 	for {
 		timer := false
 		select {
@@ -249,9 +275,9 @@ func (r *runner) run(ctx context.Context, send func(proto.Message) error) error 
 			default:
 			}
 		}
-		for _, m := range out {
-			r.counts.answers(m)
-			if err := send(m); err != nil {
+		for i := range out {
+			r.counts.answers(out[i].message)
+			if err := send(&out[i]); err != nil {
 				return err
 			}
 		}
@@ -289,8 +315,8 @@ func unary[Out proto.Message](ctx context.Context, s *Server, session Session, i
 	r := s.newRunner(session)
 	defer r.close()
 	r.receive(&Event{Message: in})
-	err := r.run(ctx, func(m proto.Message) error {
-		out = m.(Out)
+	err := r.run(ctx, func(m *outgoing) error {
+		out = m.message.(Out)
 		return nil
 	})
 	return out, err
@@ -298,7 +324,7 @@ func unary[Out proto.Message](ctx context.Context, s *Server, session Session, i
 
 // stream runs a session over a bidirectional stream. While the session is full nothing is received: gRPC's flow control reaches the
 // client.
-func stream[In, Out proto.Message](ctx context.Context, s *Server, session Session, recv func() (In, error), send func(Out) error) error {
+func stream[In proto.Message](ctx context.Context, s *Server, session Session, recv func() (In, error), send func(any) error) error {
 	r := s.newRunner(session)
 	defer r.close()
 	ctx, cancel := context.WithCancel(ctx)
@@ -324,7 +350,7 @@ func stream[In, Out proto.Message](ctx context.Context, s *Server, session Sessi
 			}
 		}
 	}()
-	return r.run(ctx, func(m proto.Message) error { return send(m.(Out)) })
+	return r.run(ctx, func(m *outgoing) error { return send(m.wire()) })
 }
 
 // serverStream runs a session whose only message is in and whose answers go on until the call ends.
@@ -332,7 +358,7 @@ func serverStream[Out proto.Message](ctx context.Context, s *Server, session Ses
 	r := s.newRunner(session)
 	defer r.close()
 	r.receive(&Event{Message: in})
-	return r.run(ctx, func(m proto.Message) error { return send(m.(Out)) })
+	return r.run(ctx, func(m *outgoing) error { return send(m.message.(Out)) })
 }
 
 // Produce implements lograft.v1.
@@ -342,7 +368,7 @@ func (s *Server) Produce(ctx context.Context, in *pb.ProduceRequest) (*pb.Produc
 
 // ProduceStream implements lograft.v1.
 func (s *Server) ProduceStream(g pb.ProduceService_ProduceStreamServer) error {
-	return stream(g.Context(), s, NewProduceStream(s.envOf(g.Context())), g.Recv, g.Send)
+	return stream(g.Context(), s, NewProduceStream(s.envOf(g.Context())), g.Recv, g.SendMsg)
 }
 
 // Fetch implements lograft.v1.
@@ -352,7 +378,7 @@ func (s *Server) Fetch(ctx context.Context, in *pb.FetchRequest) (*pb.FetchRespo
 
 // FetchStream implements lograft.v1.
 func (s *Server) FetchStream(g pb.FetchService_FetchStreamServer) error {
-	return stream(g.Context(), s, NewFetchStream(s.envOf(g.Context())), g.Recv, g.Send)
+	return stream(g.Context(), s, NewFetchStream(s.envOf(g.Context())), g.Recv, g.SendMsg)
 }
 
 // ListOffsets implements lograft.v1.
@@ -367,7 +393,7 @@ func (s *Server) FetchPartitions(ctx context.Context, in *pb.FetchPartitionsRequ
 
 // Subscribe implements lograft.v1.
 func (s *Server) Subscribe(g pb.FetchService_SubscribeServer) error {
-	return stream(g.Context(), s, NewSubscribe(s.envOf(g.Context())), g.Recv, g.Send)
+	return stream(g.Context(), s, NewSubscribe(s.envOf(g.Context())), g.Recv, g.SendMsg)
 }
 
 // OffsetForLeaderEpoch implements lograft.v1.

@@ -10,27 +10,38 @@ import (
 
 	"lograft/broker/cluster"
 	"lograft/broker/partition"
+	"lograft/internal/buffers"
 )
 
 // Event is one thing that happened to a session. Exactly one of the fields says what.
 type Event struct {
-	Message proto.Message    // the client's next message
-	Reply   *partition.Reply // the answer to one of the session's requests
-	Closed  bool             // the client sends no more
-	Timer   bool             // the time of Effects.Timer has come
+	Message proto.Message // the client's next message
+	// Reply is the answer to one of the session's requests. If the session leaves Reply.Lent there, the driver frees it.
+	Reply  *partition.Reply
+	Closed bool // the client sends no more
+	Timer  bool // the time of Effects.Timer has come
 }
 
 // Effects is what a step asks of its driver. The driver resets it before each step.
 type Effects struct {
 	Requests []partition.Request // From is set by the driver
 	Send     []proto.Message     // to the client, in order
+	Lent     []*buffers.Loan     // memory of Send's messages at the same places, as far as it goes: freed when the message is sent
 	Held     int                 // bytes of Env.Answers that the driver gives back (Budget.Give) when all of Send so far is sent
 	Timer    int64               // step again at this time (monotonic ns); 0: no change
 	Done     bool                // the session is over; Err, if any, is the call's status
 	Err      *partition.Error
 }
 
-func (e *Effects) reset() { *e = Effects{Requests: e.Requests[:0], Send: e.Send[:0]} }
+func (e *Effects) reset() { *e = Effects{Requests: e.Requests[:0], Send: e.Send[:0], Lent: e.Lent[:0]} }
+
+// sendLent adds a message that holds bytes of a reply, whose memory goes with it.
+func (e *Effects) sendLent(m proto.Message, r *partition.Reply) {
+	for len(e.Lent) < len(e.Send) {
+		e.Lent = append(e.Lent, nil)
+	}
+	e.Send, e.Lent, r.Lent = append(e.Send, m), append(e.Lent, r.Lent), nil
+}
 
 // Session is one call of a client.
 type Session interface {

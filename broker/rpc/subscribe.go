@@ -145,7 +145,7 @@ func (s *Subscribe) seek(m *pb.SubscribeSeek) *partition.Error {
 
 func (s *Subscribe) fetch(now int64, p *subscribed, eff *Effects) {
 	q := partition.Request{Group: p.group, Op: partition.OpFetch, Offset: p.offset, MaxBytes: int(min(s.bytes, fetchBytesDefault)), MinBytes: 1,
-		Deadline: now + subscribeWaitNs, Consistency: s.consistency}
+		Deadline: now + subscribeWaitNs, Consistency: s.consistency, Borrow: true}
 	if !p.told {
 		q.MinBytes = 0 // the first empty answer comes at once: it says that the end is reached
 	}
@@ -204,7 +204,7 @@ func (s *Subscribe) send(p *subscribed, r *partition.Reply, eff *Effects) {
 	}
 	eff.Held += held
 	p.offset = out.GetNextOffset()
-	eff.Send = append(eff.Send, &pb.SubscribeResponse{Index: p.index, Generation: p.generation, Response: out})
+	eff.sendLent(&pb.SubscribeResponse{Index: p.index, Generation: p.generation, Response: out}, r)
 }
 
 // affordable takes batches while there is credit: the last one may overdraw it.

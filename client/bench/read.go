@@ -101,6 +101,7 @@ func (o *Options) readOne(ctx context.Context, i int, ends []int64, h *hdr.Histo
 				size += int64(len(b.Records[j].Key) + len(b.Records[j].Value))
 			}
 			n := total.Add(int64(len(b.Records)))
+			b.Release()
 			if o.Progress != nil && i == 0 {
 				o.Progress(n)
 			}
@@ -159,6 +160,7 @@ func (w *watch) follow(ctx context.Context, o *Options, i int, ends []int64) err
 		}
 		if b != nil {
 			w.take(b.Records)
+			b.Release()
 		}
 		if over {
 			return fmt.Errorf("topic %q ended", o.Topic)

@@ -1,0 +1,5 @@
+//go:build !poison
+
+package buffers
+
+const poisonForTest = 0
