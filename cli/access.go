@@ -261,11 +261,12 @@ func (a *app) aclList() *cobra.Command {
 }
 
 func (a *app) quotaCommand() *cobra.Command {
-	c := a.accessParent("quota", "Bound what principals may take of each broker", "  broker quota set loader --produce-bytes 10485760\n  broker quota set '*' --requests 1000\n  broker quota list")
+	c := a.accessParent("quota", "Bound what principals may take of each broker", "  broker quota set loader --produce-bytes 10485760\n  broker quota set '*' --requests 1000 --connections 20\n  broker quota list")
 	var q client.Quota
 	set := &cobra.Command{Use: "set PRINCIPAL", Short: "Set a principal's quota, * for each that has none of its own; without a bound it is removed", Args: args1("principal"),
 		Example: "  broker quota set loader --produce-bytes 10485760 --requests 500\n  broker quota set loader                                 # no quota any more",
-		Long:    "Per second and broker. Who goes beyond is refused with QUOTA and told when to come back; it holds at once, for open connections too.",
+		Long: "Of each broker; bytes and requests per second, connections at once (produce, consume and broker hold one to each broker that they use). Who\n" +
+			"goes beyond is refused with QUOTA and told when to come back; it holds at once, for open connections too.",
 		RunE: func(c *cobra.Command, args []string) error {
 			q.Principal = args[0]
 			return a.with(func(k *client.Client) error { return k.PutQuota(c.Context(), q) })
@@ -273,6 +274,7 @@ func (a *app) quotaCommand() *cobra.Command {
 	set.Flags().Uint64Var(&q.ProduceBytes, "produce-bytes", 0, "bytes of batches appended per second; 0: no bound")
 	set.Flags().Uint64Var(&q.FetchBytes, "fetch-bytes", 0, "bytes of batches fetched per second; 0: no bound")
 	set.Flags().Uint64Var(&q.Requests, "requests", 0, "requests per second; 0: no bound")
+	set.Flags().Uint64Var(&q.Connections, "connections", 0, "connections open at once; 0: no bound")
 	list := &cobra.Command{Use: "list", Short: "List quotas", Args: noArgs, Example: "  broker quota list",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.with(func(k *client.Client) error {
@@ -283,11 +285,11 @@ func (a *app) quotaCommand() *cobra.Command {
 				if a.format == "json" {
 					out := []map[string]any{}
 					for _, q := range quotas {
-						out = append(out, map[string]any{"principal": q.Principal, "produce_bytes": q.ProduceBytes, "fetch_bytes": q.FetchBytes, "requests": q.Requests})
+						out = append(out, map[string]any{"principal": q.Principal, "produce_bytes": q.ProduceBytes, "fetch_bytes": q.FetchBytes, "requests": q.Requests, "connections": q.Connections})
 					}
 					return a.writeJSON(out)
 				}
-				rows := [][]string{{"PRINCIPAL", "PRODUCE-BYTES", "FETCH-BYTES", "REQUESTS"}}
+				rows := [][]string{{"PRINCIPAL", "PRODUCE-BYTES", "FETCH-BYTES", "REQUESTS", "CONNECTIONS"}}
 				bound := func(n uint64) string {
 					if n == 0 {
 						return "-"
@@ -295,7 +297,7 @@ func (a *app) quotaCommand() *cobra.Command {
 					return strconv.FormatUint(n, 10)
 				}
 				for _, q := range quotas {
-					rows = append(rows, []string{q.Principal, bound(q.ProduceBytes), bound(q.FetchBytes), bound(q.Requests)})
+					rows = append(rows, []string{q.Principal, bound(q.ProduceBytes), bound(q.FetchBytes), bound(q.Requests), bound(q.Connections)})
 				}
 				return a.table(rows)
 			})

@@ -28,10 +28,11 @@ type ACL struct {
 	Deny      bool
 }
 
-// Quota bounds what a principal may take of one broker, per second; 0: no bound.
+// Quota bounds what a principal may take of one broker; 0: no bound.
 type Quota struct {
 	Principal                          string // "*": each that has no quota of its own
-	ProduceBytes, FetchBytes, Requests uint64
+	ProduceBytes, FetchBytes, Requests uint64 // per second
+	Connections                        uint64 // open at once; a Client has one to each broker that it uses
 }
 
 // PasswordIterations is the work of SCRAM that PutUser asks for: what a stolen verifier costs to guess from.
@@ -148,7 +149,7 @@ func (c *Client) ListACLs(ctx context.Context) (acls []ACL, err error) {
 
 // PutQuota sets a quota; one without any bound is removed. It holds from then on, for connections that are open too.
 func (c *Client) PutQuota(ctx context.Context, q Quota) error {
-	in := &pb.PutQuotaRequest{RequestId: requestID(), Quota: &pb.Quota{Principal: q.Principal, ProduceBytes: q.ProduceBytes, FetchBytes: q.FetchBytes, Requests: q.Requests}}
+	in := &pb.PutQuotaRequest{RequestId: requestID(), Quota: &pb.Quota{Principal: q.Principal, ProduceBytes: q.ProduceBytes, FetchBytes: q.FetchBytes, Requests: q.Requests, Connections: q.Connections}}
 	_, err := accessCall(ctx, c, in, pb.AccessServiceClient.PutQuota)
 	return err
 }
@@ -157,7 +158,7 @@ func (c *Client) PutQuota(ctx context.Context, q Quota) error {
 func (c *Client) ListQuotas(ctx context.Context) (quotas []Quota, err error) {
 	out, err := accessCall(ctx, c, &pb.ListQuotasRequest{}, pb.AccessServiceClient.ListQuotas)
 	for _, q := range out.GetQuotas() {
-		quotas = append(quotas, Quota{q.GetPrincipal(), q.GetProduceBytes(), q.GetFetchBytes(), q.GetRequests()})
+		quotas = append(quotas, Quota{q.GetPrincipal(), q.GetProduceBytes(), q.GetFetchBytes(), q.GetRequests(), q.GetConnections()})
 	}
 	return quotas, err
 }

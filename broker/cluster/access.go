@@ -165,10 +165,11 @@ func (u *User) Check() error {
 	return nil
 }
 
-// Quota bounds what a principal may take of one broker, per second; 0: no bound.
+// Quota bounds what a principal may take of one broker; 0: no bound.
 type Quota struct {
 	Principal                          string // EveryPrincipal: each one that has no quota of its own
-	ProduceBytes, FetchBytes, Requests uint64
+	ProduceBytes, FetchBytes, Requests uint64 // per second
+	Connections                        uint64 // open at once
 }
 
 // Access is who may do what, at one index: immutable, shared by everyone.
@@ -243,7 +244,8 @@ const (
 	kindPutUser = iota + 64
 	kindDeleteUser
 	kindChangeACLs
-	kindPutQuota
+	kindPutQuota            // without Connections: brokers of older builds know it
+	kindPutQuotaConnections // with it
 )
 
 // PutUser makes a user or replaces its verifiers.
@@ -295,20 +297,31 @@ type PutQuota struct {
 
 // EncodePutQuota makes the command's bytes.
 func EncodePutQuota(c PutQuota) []byte {
-	w := newCommand(kindPutQuota, c.RequestID)
-	w.quota(&c.Quota)
+	kind := uint8(kindPutQuota)
+	if c.Quota.Connections > 0 {
+		kind = kindPutQuotaConnections
+	}
+	w := newCommand(kind, c.RequestID)
+	w.quota(&c.Quota, c.Quota.Connections > 0)
 	return w.Data()
 }
 
-func (w *writer) quota(q *Quota) {
+func (w *writer) quota(q *Quota, connections bool) {
 	w.Str(q.Principal)
 	w.U64(q.ProduceBytes)
 	w.U64(q.FetchBytes)
 	w.U64(q.Requests)
+	if connections {
+		w.U64(q.Connections)
+	}
 }
 
-func (r *reader) quota() Quota {
-	return Quota{Principal: r.Str(), ProduceBytes: r.U64(), FetchBytes: r.U64(), Requests: r.U64()}
+func (r *reader) quota(connections bool) Quota {
+	q := Quota{Principal: r.Str(), ProduceBytes: r.U64(), FetchBytes: r.U64(), Requests: r.U64()}
+	if connections {
+		q.Connections = r.U64()
+	}
+	return q
 }
 
 func (w *writer) user(u *User) {
@@ -377,8 +390,8 @@ func (s *State) applyAccess(index uint64, kind uint8, r *reader) (x Result, ok b
 		if add, remove := r.acls(), r.acls(); r.End() == nil {
 			return s.changeACLs(index, add, remove), true
 		}
-	case kindPutQuota:
-		if q := r.quota(); r.End() == nil {
+	case kindPutQuota, kindPutQuotaConnections:
+		if q := r.quota(kind == kindPutQuotaConnections); r.End() == nil {
 			return s.putQuota(index, q), true
 		}
 	}
@@ -487,18 +500,18 @@ func (w *writer) accessState(a *Access) {
 	w.acls(a.acls)
 	w.Count(len(a.quotas))
 	for i := range a.quotas {
-		w.quota(&a.quotas[i])
+		w.quota(&a.quotas[i], true)
 	}
 }
 
-func (r *reader) accessState() *Access {
+func (r *reader) accessState(version uint8) *Access {
 	a := &Access{Version: r.U64()}
 	for range r.Count(4 + 4) {
 		a.users = append(a.users, r.user())
 	}
 	a.acls = r.acls()
 	for range r.Count(4 + 3*8) {
-		a.quotas = append(a.quotas, r.quota())
+		a.quotas = append(a.quotas, r.quota(version > snapshotMoved))
 	}
 	return a
 }

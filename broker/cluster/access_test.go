@@ -100,7 +100,11 @@ func TestAccessState(t *testing.T) {
 	put(2, Quota{Principal: EveryPrincipal, FetchBytes: 9})
 	put(3, Quota{Principal: "gone", FetchBytes: 9})
 	put(4, Quota{Principal: "gone"})
-	for who, want := range map[string]Quota{"alice": {Principal: "alice", Requests: 7}, "x": {Principal: EveryPrincipal, FetchBytes: 9}, "gone": {Principal: EveryPrincipal, FetchBytes: 9}} {
+	put(5, Quota{Principal: "bob", Requests: 7, Connections: 8})
+	put(6, Quota{Principal: "bob", Requests: 7})
+	put(7, Quota{Principal: "carol", Connections: 8})
+	for who, want := range map[string]Quota{"alice": {Principal: "alice", Requests: 7}, "x": {Principal: EveryPrincipal, FetchBytes: 9}, "gone": {Principal: EveryPrincipal, FetchBytes: 9},
+		"bob": {Principal: "bob", Requests: 7}, "carol": {Principal: "carol", Connections: 8}} {
 		if got := s.View().Access().QuotaOf(who); got != want {
 			t.Errorf("quota of %s: %+v, want %+v", who, got, want)
 		}
@@ -123,6 +127,25 @@ func TestAccessState(t *testing.T) {
 		t.Error("the wrong user is gone")
 	}
 	refused(t, s, EncodeDeleteUser(DeleteUser{RequestID: ID{7, 1}, Name: "bob"}), ReasonUserNotFound, `"bob"`)
+}
+
+// A snapshot of version 4, whose quotas bound no connections, is still read.
+func TestSnapshotVersion4(t *testing.T) {
+	s := stateOf(t, 1)
+	applied(t, s, EncodePutQuota(PutQuota{RequestID: ID{1, 3}, Quota: Quota{Principal: "somebody", Requests: 7}}))
+	now := s.Snapshot()
+	end := bytes.LastIndex(now, []byte("somebody")) + len("somebody") + 3*8
+	old := append([]byte{snapshotMoved}, append(bytes.Clone(now[1:end]), now[end+8:]...)...)
+	restored := stateOf(t, 1)
+	if err := restored.Restore(old); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(restored.Snapshot(), now) {
+		t.Error("a snapshot of version 4 gives another state")
+	}
+	if err := restored.Restore(append([]byte{snapshotVersion + 1}, now[1:]...)); err == nil {
+		t.Error("a snapshot of a version to come is read")
+	}
 }
 
 // What is malformed is refused by name and changes nothing.

@@ -27,6 +27,7 @@ func fuzzCommands() (list [][]byte) {
 		EncodePutUser(PutUser{RequestID: ID{8}, User: User{Name: "u", Verifiers: []Verifier{{Mechanism: ScramSHA256, Salt: make([]byte, 16), Iterations: 15_000, StoredKey: make([]byte, 32), ServerKey: make([]byte, 32)}}}}),
 		EncodeChangeACLs(ChangeACLs{RequestID: ID{9}, Add: []ACL{{Principal: "u", Kind: ResourceTopic, Name: "t", Prefix: true, Op: OpRead}}}),
 		EncodePutQuota(PutQuota{RequestID: ID{10}, Quota: Quota{Principal: "u", Requests: 5}}),
+		EncodePutQuota(PutQuota{RequestID: ID{15}, Quota: Quota{Principal: "u", Connections: 5}}),
 		EncodeCreateTopic(CreateTopic{RequestID: ID{11}, Seed: ID{8}, Name: "gone", Partitions: 2, ReplicationFactor: 1}),
 		EncodeDeleteTopic(DeleteTopic{RequestID: ID{12}, Name: "gone"}),
 		EncodeConfirmRemoved(ConfirmRemoved{RequestID: ID{13}, DirID: ID{1}, Groups: []ID{{5}}}),

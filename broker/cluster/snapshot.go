@@ -6,7 +6,9 @@ import (
 )
 
 const (
-	snapshotVersion = 4
+	snapshotVersion = 5
+	// snapshotMoved is the version before quotas bounded connections.
+	snapshotMoved = 4
 	// snapshotBorn is the version before membership could change: seats and replicas are those of the births.
 	snapshotBorn = 3
 )
@@ -92,8 +94,8 @@ func (w *writer) members(s *State) {
 func (s *State) Restore(b []byte) error {
 	r := newReader(b)
 	v := r.U8()
-	if v != snapshotVersion && v != snapshotBorn {
-		return fmt.Errorf("metadata snapshot: version %d, this program reads %d and %d", v, snapshotBorn, snapshotVersion)
+	if v < snapshotBorn || v > snapshotVersion {
+		return fmt.Errorf("metadata snapshot: version %d, this program reads %d to %d", v, snapshotBorn, snapshotVersion)
 	}
 	n := NewState(s.birth)
 	n.version, n.nextReplica, n.nextProducer = r.U64(), r.U64(), int64(r.U64())
@@ -117,8 +119,8 @@ func (s *State) Restore(b []byte) error {
 		id := r.ID()
 		n.remember(id, append([]byte(nil), r.Bytes()...))
 	}
-	n.access = r.accessState()
-	if v == snapshotVersion {
+	n.access = r.accessState(v)
+	if v > snapshotBorn {
 		r.members(n)
 	} else {
 		for i := range n.brokers {
@@ -168,7 +170,7 @@ func (r *reader) topic(version uint8, index uint64) *Topic {
 	t := &Topic{ID: r.ID(), Name: r.Str(), RequestID: r.ID(), Config: r.config(), ConfigVersion: r.U64()}
 	t.settle()
 	for i := range r.Count(16 + settingsBytes + 4) {
-		if version == snapshotVersion {
+		if version > snapshotBorn {
 			t.Partitions = append(t.Partitions, r.partition(int32(i)))
 			continue
 		}

@@ -57,7 +57,7 @@ func NewPutQuota(env *Env) Session {
 			m := in.(*pb.PutQuotaRequest)
 			id, err := requestID(env, m.GetRequestId())
 			q := m.GetQuota()
-			return cluster.EncodePutQuota(cluster.PutQuota{RequestID: id, Quota: cluster.Quota{Principal: q.GetPrincipal(), ProduceBytes: q.GetProduceBytes(), FetchBytes: q.GetFetchBytes(), Requests: q.GetRequests()}}), err
+			return cluster.EncodePutQuota(cluster.PutQuota{RequestID: id, Quota: cluster.Quota{Principal: q.GetPrincipal(), ProduceBytes: q.GetProduceBytes(), FetchBytes: q.GetFetchBytes(), Requests: q.GetRequests(), Connections: q.GetConnections()}}), err
 		},
 		answer: func(*cluster.Result) (proto.Message, *partition.Error) { return &pb.PutQuotaResponse{}, nil }}
 }
@@ -111,7 +111,7 @@ func NewListQuotas(env *Env) Session {
 	return accessList(env, func(a *cluster.Access) proto.Message {
 		out := &pb.ListQuotasResponse{}
 		for _, q := range a.Quotas() {
-			out.Quotas = append(out.Quotas, &pb.Quota{Principal: q.Principal, ProduceBytes: q.ProduceBytes, FetchBytes: q.FetchBytes, Requests: q.Requests})
+			out.Quotas = append(out.Quotas, &pb.Quota{Principal: q.Principal, ProduceBytes: q.ProduceBytes, FetchBytes: q.FetchBytes, Requests: q.Requests, Connections: q.Connections})
 		}
 		return out
 	})

@@ -133,6 +133,15 @@ func (c *Caller) spend(now int64, what spending, n int) *partition.Error {
 	return c.rights.spend(c.principal, now, what, n, false)
 }
 
+// connectionsMax is how many connections a principal may have open; 0: no bound. That of all others does not lock out a super user.
+func (r *Rights) connectionsMax(principal string) uint64 {
+	q := r.dir.View().Access().QuotaOf(principal)
+	if q.Principal != principal && r.supers[principal] {
+		return 0
+	}
+	return q.Connections
+}
+
 // charge takes n of a principal's quota for what is given already.
 func (c *Caller) charge(now int64, what spending, n int) {
 	if c != nil {

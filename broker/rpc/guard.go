@@ -25,6 +25,9 @@ type Authenticator interface {
 	Who(ctx context.Context) (principal string, fresh func() bool, err error)
 	// Strike notes that a call sent what no client sends: a connection of many such calls is slowed down.
 	Strike(ctx context.Context)
+	// Connect counts the connection of a call as one of a principal's until it is closed. It reports false if it is beyond max (0: no
+	// bound): what is called on it is refused, and it is closed soon.
+	Connect(ctx context.Context, principal string, max uint64) bool
 }
 
 // Guard stands before every call: who is it, and may he (the table in rules.go). A panic in a call ends that call alone.
@@ -108,7 +111,23 @@ func (g *Guard) admit(ctx context.Context, method string) (*admission, *partitio
 		return a, unauthenticated("this broker wants to know who calls")
 	}
 	a.caller, a.fresh = &Caller{rights: g.rights, principal: principal, all: !g.required}, fresh
-	return a, nil
+	return a, g.connected(ctx, principal)
+}
+
+// connectionRetryMs is when who has too many connections may try again: one of them may be closed by then.
+const connectionRetryMs = 1000
+
+// connected counts the connection of a call for its principal, within the quota.
+func (g *Guard) connected(ctx context.Context, principal string) *partition.Error {
+	max := g.rights.connectionsMax(principal)
+	if g.who.Connect(ctx, principal, max) {
+		return nil
+	}
+	why := fmt.Sprintf("%s has as many connections to this broker as its quota allows, %d: close one, or raise it: broker quota set %[1]s --connections N", principal, max)
+	if max == 0 {
+		why = "this connection is beyond a quota and will be closed, or too many principals share it: open another"
+	}
+	return &partition.Error{Reason: partition.ReasonQuota, RetryAfterMs: connectionRetryMs, Message: why}
 }
 
 // judge checks one message of a call.
@@ -305,6 +324,9 @@ func (w *guardedStream) watch(stop <-chan struct{}, cancel context.CancelCauseFu
 func (w *guardedStream) recheck() *partition.Error {
 	if !w.fresh() {
 		return unauthenticated("the proof of who calls is over or revoked")
+	}
+	if err := w.guard.connected(w.ctx, w.caller.principal); err != nil {
+		return err
 	}
 	w.mu.Lock()
 	last := w.last

@@ -46,8 +46,9 @@ var framesPerSecond = [frameKindsSlow]struct {
 // Floods slows connections down that send more frames of a kind than good clients do, and closes those that send many times more. It is
 // safe for concurrent use.
 type Floods struct {
-	prove  bool // who has not proved who he is makes few calls
-	closed atomic.Int64
+	prove      bool // who has not proved who he is makes few calls
+	closed     atomic.Int64
+	principals principals
 }
 
 // NewFloods makes the bounds of a listener. prove: callers must prove who they are.
@@ -105,6 +106,11 @@ type floodConn struct {
 
 	once sync.Once
 	over chan struct{} // closed by Close
+
+	lastPrincipal atomic.Pointer[string] // that was counted; of calls by it nothing needs to be looked up
+	// Of floods.principals, under its lock:
+	principals      []string // whose connection it is
+	refused, closed bool     // it takes no further calls
 }
 
 var errFlood = errors.New("closed: it sent many more frames that carry nothing than any client needs")
@@ -131,7 +137,10 @@ func (c *floodConn) Read(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (c *floodConn) Close() error {
-	c.once.Do(func() { close(c.over) })
+	c.once.Do(func() {
+		close(c.over)
+		c.floods.principals.leave(c)
+	})
 	return c.Conn.Close()
 }
 

@@ -867,6 +867,7 @@ type Quota struct {
 	ProduceBytes  uint64                 `protobuf:"varint,2,opt,name=produce_bytes,json=produceBytes,proto3" json:"produce_bytes,omitempty"`
 	FetchBytes    uint64                 `protobuf:"varint,3,opt,name=fetch_bytes,json=fetchBytes,proto3" json:"fetch_bytes,omitempty"`
 	Requests      uint64                 `protobuf:"varint,4,opt,name=requests,proto3" json:"requests,omitempty"`
+	Connections   uint64                 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"` // open at once, not per second
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -925,6 +926,13 @@ func (x *Quota) GetFetchBytes() uint64 {
 func (x *Quota) GetRequests() uint64 {
 	if x != nil {
 		return x.Requests
+	}
+	return 0
+}
+
+func (x *Quota) GetConnections() uint64 {
+	if x != nil {
+		return x.Connections
 	}
 	return 0
 }
@@ -1207,13 +1215,14 @@ const file_lograft_v1_access_proto_rawDesc = "" +
 	"\achanged\x18\x01 \x01(\x03R\achanged\"\x11\n" +
 	"\x0fListAclsRequest\"7\n" +
 	"\x10ListAclsResponse\x12#\n" +
-	"\x04acls\x18\x01 \x03(\v2\x0f.lograft.v1.AclR\x04acls\"\x87\x01\n" +
+	"\x04acls\x18\x01 \x03(\v2\x0f.lograft.v1.AclR\x04acls\"\xa9\x01\n" +
 	"\x05Quota\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12#\n" +
 	"\rproduce_bytes\x18\x02 \x01(\x04R\fproduceBytes\x12\x1f\n" +
 	"\vfetch_bytes\x18\x03 \x01(\x04R\n" +
 	"fetchBytes\x12\x1a\n" +
-	"\brequests\x18\x04 \x01(\x04R\brequests\"Y\n" +
+	"\brequests\x18\x04 \x01(\x04R\brequests\x12 \n" +
+	"\vconnections\x18\x05 \x01(\x04R\vconnections\"Y\n" +
 	"\x0fPutQuotaRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\fR\trequestId\x12'\n" +
