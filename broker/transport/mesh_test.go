@@ -107,6 +107,19 @@ func (s *station) fallsSilent(from *station) bool {
 	return false
 }
 
+// alone waits until nobody has a stream to this station.
+func (s *station) alone() bool {
+	for end := time.Now().Add(soon); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		s.mesh.mu.Lock()
+		n := len(s.mesh.inbound)
+		s.mesh.mu.Unlock()
+		if n == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 const soon = 10 * time.Second
 
 // Streams follow the set of peers while the mesh runs: one that is added is reached, one that has moved is reached where it is now, one
@@ -124,11 +137,11 @@ func TestSetPeers(t *testing.T) {
 	if !moved.hears(a, soon) {
 		t.Error("a peer that moved is not reached")
 	}
-	if !b.fallsSilent(a) {
+	if !b.fallsSilent(a) || !b.alone() {
 		t.Error("the place where it was is still spoken to")
 	}
 	a.mesh.SetPeers(nil)
-	if !moved.fallsSilent(a) || a.mesh.Up(2) || len(a.mesh.Stats()) > 0 {
+	if !moved.fallsSilent(a) || !moved.alone() || a.mesh.Up(2) || len(a.mesh.Stats()) > 0 {
 		t.Error("a peer that is gone is still spoken to")
 	}
 }
