@@ -115,6 +115,22 @@ func (r *Replica) makeRoom(env *Env) {
 	r.logStart = max(r.logStart, r.log.StartOffset())
 }
 
+// watchPeersSpace lets the store know who starves behind a trim.
+func (r *Replica) watchPeersSpace(env *Env) {
+	s := &r.st.starving
+	s.peers, s.trim = s.peers[:0], r.trim.index
+	if r.role != raft.StateLeader || r.opts.Machine != nil || s.trim == 0 {
+		return
+	}
+	for _, peers := range [...][]uint64{r.conf.Voters, r.conf.VotersOutgoing, r.conf.Learners} {
+		for _, id := range peers {
+			if id != r.opts.ReplicaID && r.nodeFull(env, id) {
+				s.peers = append(s.peers, id)
+			}
+		}
+	}
+}
+
 // watchSpace moves leadership of records to a voter that has room when this broker's disk is at its reserve and a majority has room.
 func (r *Replica) watchSpace(env *Env) {
 	if r.role != raft.StateLeader || r.opts.Machine != nil || !env.Disk.Full || r.majorityFull(env) {

@@ -301,6 +301,7 @@ func (r *Replica) Tick(env *Env) bool {
 		ready = r.node.Campaign() == nil || ready // an error says that it can't be elected: others stand later
 	}
 	r.watchDisk()
+	r.watchPeersSpace(env)
 	r.watchSpace(env)
 	r.expire(env)
 	ready = r.transferTick(env) || ready

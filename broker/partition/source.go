@@ -64,11 +64,33 @@ func sealedBytes(l *segment.Log, from uint64) (n int64) {
 	return n
 }
 
+// starving is what a leader knows, as of its last tick, of peers whose brokers are at their reserve: a trim that would make room there
+// may stand behind records that they have no room for. Entries would never reach it; a snapshot says at once what may go (makeRoom).
+type starving struct {
+	peers []uint64 // replica ids
+	trim  uint64   // index of the last trim applied here; 0: none
+}
+
+// at reports whether a peer that needs entries from lo on waits so.
+func (s *starving) at(lo, peer uint64) bool { return lo <= s.trim && slices.Contains(s.peers, peer) }
+
+// sourceFor is the newest snapshot if it is valid for w, else nil.
+func (s *store) sourceFor(w wish) *source {
+	m, first := s.sources.newest(), s.log.FirstIndex()
+	if m == nil || !m.fits(first, w) || s.starving.at(w.request, w.to) && m.manifest.Start.Index+1 < first {
+		return nil
+	}
+	return m
+}
+
 // Snapshot implements raft.Storage: the newest manifest that is valid for `to`. If there is none, one is made, if need be after a roll.
 func (s *store) Snapshot(request, to uint64) (raft.Snapshot, error) {
 	w := wish{request, to}
-	m := s.sources.newest()
-	if m == nil || !m.fits(s.log.FirstIndex(), w) || sealedBytes(s.log, m.manifest.Last.Index+1) > s.catchUpBytes {
+	if s.starving.at(request, to) {
+		w.request = s.starving.trim
+	}
+	m := s.sourceFor(w)
+	if m == nil || sealedBytes(s.log, m.manifest.Last.Index+1) > s.catchUpBytes {
 		s.sources.want = w
 		return raft.Snapshot{}, raft.ErrSnapshotTemporarilyUnavailable
 	}
@@ -76,14 +98,19 @@ func (s *store) Snapshot(request, to uint64) (raft.Snapshot, error) {
 	return raft.Snapshot{Data: m.data, Metadata: raft.SnapshotMetadata{ConfState: m.conf, Index: last.Index, Term: last.Term}}, nil
 }
 
-// tooFar reports whether a peer that needs entries from lo on is better sent files: more than catchUpBytes of them are sealed, and a
-// snapshot at or above lo is ready (or it would be sent entries and files in a circle).
+// tooFar reports whether a peer that needs entries from lo on is better sent files: more than catchUpBytes of them are sealed, or it
+// starves; and a snapshot at or above lo is ready (or it would be sent entries and files in a circle).
 func (s *store) tooFar(lo, to uint64) bool {
-	if to == 0 || sealedBytes(s.log, lo) <= s.catchUpBytes {
+	w := wish{request: lo, to: to}
+	switch {
+	case to == 0:
+		return false
+	case s.starving.at(lo, to):
+		w.request = s.starving.trim
+	case sealedBytes(s.log, lo) <= s.catchUpBytes:
 		return false
 	}
-	w := wish{request: lo, to: to}
-	if m := s.sources.newest(); m != nil && m.fits(s.log.FirstIndex(), w) {
+	if s.sourceFor(w) != nil {
 		return true
 	}
 	s.sources.want = w

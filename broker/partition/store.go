@@ -24,6 +24,7 @@ type store struct {
 
 	sources      sources
 	catchUpBytes int64
+	starving     starving
 
 	met   error  // damage that a read of the core met, for the replica to look into
 	doubt uint64 // entry that is being looked into: damaged until that is known; 0: none
@@ -112,6 +113,9 @@ func (s *store) Entries(dst []raft.Entry, lo, hi, maxBytes uint64, c raft.Entrie
 	}
 	if lo < hi && lo == s.doubt {
 		return dst, raft.ErrEntryFaulty
+	}
+	if s.starving.at(lo, c.To()) && s.tooFar(lo, c.To()) {
+		return dst, raft.ErrCompacted
 	}
 	var err error
 	s.frames, err = s.log.Entries(s.frames[:0], lo, hi, maxBytes)

@@ -101,6 +101,41 @@ func TestSimDiskFullOne(t *testing.T) {
 	}
 }
 
+// One broker's disk is at its reserve, and a trim gives up what would make room there, but not all that the broker lacks: the trim stands
+// behind records for which it has no room, and the leader still has these. It drops what the others gave up, catches up and has room again
+// by itself.
+func TestSimDiskFullOneTrimmed(t *testing.T) {
+	for _, seed := range oneSeed(t) {
+		t.Logf("seed %d", seed)
+		w, topic := newCluster(t, reserveOptions(seed))
+		writers, _ := endless(w, topic)
+		w.RunFor(10e9)
+		victim := w.Node(1 + uint64(w.rng.IntN(3)))
+		victim.disk.setRoom(w.opts.DiskReserve)
+		if !w.RunUntil(60e9, func() bool { return victim.space.Full() }) {
+			failure(t, w, seed, "node %d never was at its reserve", victim.id)
+		}
+		w.RunFor(5e9)
+		stopAll(writers)
+		w.RunFor(1e9)
+		trimHalf(t, w, seed, topic)
+		caughtUp := func() bool {
+			for i := range topic.Partitions {
+				part := &topic.Partitions[i]
+				l := leaderOf(w, part)
+				if l == 0 || victim.Replica(part.Group).HighWatermark() != w.Node(l).Replica(part.Group).HighWatermark() {
+					return false
+				}
+			}
+			return !victim.space.Full()
+		}
+		if !w.RunUntil(120e9, caughtUp) {
+			failure(t, w, seed, "node %d is at its reserve still %t, although the others gave up half of what it holds", victim.id, victim.space.Full())
+		}
+		allUp(t, w, seed)
+	}
+}
+
 // All disks fill up: appends are refused with DISK_FULL, nobody ends, reads and elections go on, and a trim is taken although there is no
 // room. It makes room, and the writers, who never stopped trying, go on by themselves. Nothing acknowledged is missing above the trim.
 func TestSimDiskFullAll(t *testing.T) {
