@@ -33,7 +33,7 @@ func (r *raft) becomePreCandidate() {
 		r.peers[i].vote = voteNone
 	}
 	r.state, r.leader = StatePreCandidate, 0
-	r.requestSnapshot = 0
+	r.requestSnapshot, r.requestAnyTerm = 0, false
 	r.readsRoleChanged()
 	r.trace("become_pre_candidate", 0, 0, "")
 }
@@ -41,7 +41,7 @@ func (r *raft) becomePreCandidate() {
 func (r *raft) becomeCandidate() {
 	r.reset(r.term + 1)
 	r.vote, r.state = r.id, StateCandidate
-	r.requestSnapshot = 0
+	r.requestSnapshot, r.requestAnyTerm = 0, false
 	r.readsRoleChanged()
 	r.trace("become_candidate", 0, 0, "")
 }

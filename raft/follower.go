@@ -131,6 +131,12 @@ func (r *raft) handleHeartbeat(m *Message) error {
 	}
 	if r.asksForSnapshot() {
 		r.sendSnapshotRequest()
+		if !r.requestAnyTerm {
+			return nil
+		}
+		// This wish may last: what rests on heartbeats, not on our log, goes on. Without a commit index, which would say that the snapshot
+		// on its way is here.
+		r.send(Message{Type: MsgHeartbeatResponse, To: m.From, Context: r.keepBytes(m.Context)})
 		return nil
 	}
 	r.send(Message{Type: MsgHeartbeatResponse, To: m.From, Context: r.keepBytes(m.Context), Commit: r.log.committed})
@@ -182,20 +188,21 @@ func (r *raft) restore(s *Snapshot) (bool, error) {
 	}
 	kept := &Snapshot{Data: s.Data, Metadata: SnapshotMetadata{ConfState: cloneConf(meta.ConfState), Index: meta.Index, Term: meta.Term}}
 	r.log.restore(kept)
-	r.requestSnapshot = 0
+	r.requestSnapshot, r.requestAnyTerm = 0, false
 	r.restored = meta.Index
 	r.switchTo(conf)
 	r.trace("restore", meta.Index, 0, "")
 	return true, nil
 }
 
-// requestSnapshotNow asks the leader for a snapshot. Only a log whose last term is the current one may ask (raft-rs#498).
-func (r *raft) requestSnapshotNow() error {
+// requestSnapshotNow asks the leader for a snapshot. Only a log whose last term is the current one may ask (raft-rs#498), unless it takes
+// no entries of this term anyway.
+func (r *raft) requestSnapshotNow(anyTerm bool) error {
 	term, ok := r.log.lastTerm()
-	if r.state == StateLeader || r.leader == 0 || r.log.snapshot != nil || r.requestSnapshot != 0 || !ok || term != r.term {
+	if r.state == StateLeader || r.leader == 0 || r.log.snapshot != nil || r.requestSnapshot != 0 || !ok || term != r.term && !anyTerm {
 		return ErrRequestSnapshotDropped
 	}
-	r.requestSnapshot = r.log.last()
+	r.requestSnapshot, r.requestAnyTerm = r.log.last(), anyTerm
 	r.sendSnapshotRequest()
 	return nil
 }
@@ -207,11 +214,14 @@ func (r *raft) asksForSnapshot() bool {
 		return false
 	}
 	term, ok := r.log.lastTerm()
-	return !ok || term == r.term
+	return !ok || term == r.term || r.requestAnyTerm
 }
 
 func (r *raft) sendSnapshotRequest() {
 	term, _ := r.log.lastTerm()
+	if r.requestAnyTerm {
+		term = 0 // a damaged log's wish acknowledges nothing
+	}
 	r.send(Message{Type: MsgAppendResponse, To: r.leader, Index: r.log.committed, Reject: true, RejectHint: r.log.last(), LogTerm: term,
 		RequestSnapshot: r.requestSnapshot, Commit: r.log.committed})
 }

@@ -181,6 +181,9 @@ func (f *fuzzNode) do(in *fuzzInput) {
 		n.Ping()
 	case 8:
 		f.fatalOnly(n.RequestSnapshot())
+		if in.next()%8 == 0 {
+			f.fatalOnly(n.ReplaceLog(in.next()%2 == 0))
+		}
 	case 9:
 		n.ReportUnreachable(in.small(7))
 		n.ReportSnapshot(in.small(7), raft.SnapshotStatus(in.small(4)))

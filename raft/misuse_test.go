@@ -100,6 +100,7 @@ func illegalCalls(n *RawNode) (silent map[string]func(), failing map[string]func
 		"ReadIndex":                    func() error { return n.ReadIndex([]byte("r")) },
 		"ForgetLeader":                 n.ForgetLeader,
 		"RequestSnapshot":              n.RequestSnapshot,
+		"ReplaceLog":                   func() error { return n.ReplaceLog(true) },
 	}
 	return silent, failing
 }

@@ -1,6 +1,7 @@
 package raft_test
 
 import (
+	"errors"
 	"testing"
 
 	"lograft/raft"
@@ -137,6 +138,82 @@ func TestSnapshotWishOutlivesItsTerm(t *testing.T) {
 	g.drive(2)
 	if a := g.sentOf(raft.MsgAppendResponse); len(a) != 1 || a[0].RequestSnapshot != 3 || a[0].LogTerm != 5 {
 		t.Fatalf("the wish is gone or for what was cut off: %v", a)
+	}
+}
+
+// A log of an older term that can take no entries is replaced: by a snapshot as of its last entry, which is all that the leader can give
+// as long as nothing more is committed. The wish acknowledges nothing and heartbeats are answered beside it; the one that knows no
+// damage is dropped in that term.
+func TestReplaceLogOfAnOlderTerm(t *testing.T) {
+	g := newGroup(t, 2, func(c *raft.Config) { c.CheckQuorum = false })
+	g.elect(1)
+	g.must(g.n(1).raw.Propose(nil, []byte("x")))
+	g.run()
+	last := g.n(2).raw.BasicStatus().LastIndex
+	cs := raft.ConfState{Voters: []uint64{1, 2}}
+	_, err := g.n(1).st.CreateSnapshot(last, &cs, nil)
+	g.must(err)
+	g.must(g.n(1).st.Compact(last)) // the leader's log begins behind what is damaged
+	g.lose = func(m *raft.Message) bool { return m.Type == raft.MsgAppend }
+	g.must(g.n(1).raw.Step(raft.Message{Type: raft.MsgRequestVoteResponse, From: 2, To: 1, Term: 9, Reject: true})) // a higher term
+	g.drive(1)
+	g.elect(1)
+	g.tick(1, 1)
+	g.run() // node 2 knows its leader
+	if err := g.n(2).raw.RequestSnapshot(); !errors.Is(err, raft.ErrRequestSnapshotDropped) {
+		t.Fatalf("an ordinary wish of an older term: %v", err)
+	}
+	g.sent = nil
+	g.must(g.n(2).raw.ReplaceLog(true))
+	if err := g.n(2).raw.ReplaceLog(true); !errors.Is(err, raft.ErrRequestSnapshotDropped) {
+		t.Fatalf("a second wish: %v", err)
+	}
+	before := g.hard(1).Commit
+	g.drive(2)
+	if a := g.sentOf(raft.MsgAppendResponse); len(a) != 1 || a[0].RequestSnapshot != last || a[0].LogTerm != 0 {
+		t.Fatalf("asked for with %v", a)
+	}
+	g.must(g.n(2).raw.Step(raft.Message{Type: raft.MsgHeartbeat, From: 1, To: 2, Term: g.hard(1).Term, Commit: before}))
+	g.drive(2)
+	if a := g.sentOf(raft.MsgHeartbeatResponse); len(a) != 1 {
+		t.Fatalf("a heartbeat is answered %d times", len(a))
+	}
+	g.lose = nil
+	for range 3 {
+		g.tick(1, 1)
+		g.run()
+	}
+	if a := g.sentOf(raft.MsgSnapshot); len(a) == 0 || len(a) > 2 || a[0].Snapshot.Metadata.Index != last { // a wish may cross the answer
+		t.Fatalf("snapshots %v, want one as of entry %d", a, last)
+	}
+	g.must(g.n(1).raw.Propose(nil, []byte("y")))
+	g.run()
+	if got := g.hard(2).Commit; got <= before {
+		t.Fatalf("node 2 has committed %d, before its log was replaced %d", got, before)
+	}
+	g.must(g.n(2).raw.ReplaceLog(false)) // nothing to take back
+}
+
+// A wish that is taken back is gone: appends go on.
+func TestReplaceLogTakenBack(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	g.elect(1)
+	g.lose = func(m *raft.Message) bool { return m.Type == raft.MsgSnapshot || m.RequestSnapshot > 0 }
+	g.must(g.n(2).raw.ReplaceLog(true))
+	g.run()
+	g.must(g.n(1).raw.Propose(nil, []byte("x")))
+	g.run()
+	last := g.n(1).raw.BasicStatus().LastIndex
+	if got := g.n(2).raw.BasicStatus().LastIndex; got != last-1 {
+		t.Fatalf("node 2 ends at %d while it wants its log replaced, the leader at %d", got, last)
+	}
+	g.must(g.n(2).raw.ReplaceLog(false))
+	for range 3 {
+		g.tick(1, 1)
+		g.run()
+	}
+	if got := g.n(2).raw.BasicStatus().LastIndex; got != last {
+		t.Fatalf("node 2 ends at %d, want %d", got, last)
 	}
 }
 

@@ -50,6 +50,7 @@ type raft struct {
 	confFree        uint64   // committed entries above applied hold no configuration change up to here
 	confHanded      []uint64 // configuration entries handed out and not applied yet
 	requestSnapshot uint64   // index that a wanted snapshot must reach, 0: none wanted
+	requestAnyTerm  bool     // it is wanted whatever our last term is: the log takes no entries (ReplaceLog)
 	uncommitted     uint64   // bytes proposed and not handed out committed
 	uncommittedFrom uint64   // entries up to here are not counted: they were there before the election
 	groupCommit     bool

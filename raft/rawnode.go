@@ -280,7 +280,24 @@ func (n *RawNode) RequestSnapshot() error {
 	if err := n.idle(); err != nil {
 		return err
 	}
-	return n.r.requestSnapshotNow()
+	return n.r.requestSnapshotNow(false)
+}
+
+// ReplaceLog is RequestSnapshot for a log that can take no entries, because what they continue is damaged and no peer holds it any more: it
+// may be of any term, since refusing the entries of this one costs nothing that the damage has not cost. The wish lasts, through changes of
+// leader, until a snapshot came or want is false. Heartbeats are answered meanwhile. ErrRequestSnapshotDropped: leader, no leader, one
+// already pending.
+func (n *RawNode) ReplaceLog(want bool) error {
+	if err := n.idle(); err != nil {
+		return err
+	}
+	if want {
+		return n.r.requestSnapshotNow(true)
+	}
+	if n.r.requestAnyTerm {
+		n.r.requestSnapshot, n.r.requestAnyTerm = 0, false
+	}
+	return nil
 }
 
 // ReportUnreachable says that a message to id did not get there: a leader probes before it sends more.

@@ -70,7 +70,11 @@ func (r *Replica) takeSnapshot(env *Env, m raft.Message) (held bool) {
 		return false
 	}
 	meta := &m.Snapshot.Metadata
-	if term, err := r.log.Term(meta.Index); meta.Index <= max(r.hard.Commit, r.applied) || err == nil && term == meta.Term && len(r.damage.ranges) == 0 {
+	if r.damage.wanted && meta.Index < r.log.LastIndex() {
+		r.refuseFill(env, &m, fmt.Errorf("a snapshot as of entry %d, the log to be replaced ends with %d", meta.Index, r.log.LastIndex()))
+		return true
+	}
+	if term, err := r.log.Term(meta.Index); !r.damage.wanted && meta.Index <= max(r.hard.Commit, r.applied) || err == nil && term == meta.Term && len(r.damage.ranges) == 0 {
 		return false
 	}
 	f := &r.fill

@@ -95,6 +95,8 @@ func (r *Replica) installed(env *Env) {
 	r.st.sources.all, r.st.fetched, r.seals = nil, nil, nil
 	r.log.SealNext(r.applied)
 	r.log.ForgetCheckpoint()
+	r.lookForDamage(env) // what was damaged is gone with the old log, and so is the reason to be silent
+	r.replaceLog()
 	for i := range f.ready.Messages {
 		r.send(env, &f.ready.Messages[i])
 	}

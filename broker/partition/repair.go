@@ -35,6 +35,10 @@ type damage struct {
 	rounds int // rounds over all ranges and peers in a row in which nobody could help
 	ticks  int // until the next question, or until the one asked counts as lost
 	hopes  []hope
+	// gone is the first entry of a damaged range that the leader has given up, 0: none. Where this replica can't go on without it, it asks
+	// for a snapshot in the place of its log.
+	gone   uint64
+	wanted bool // the core was told so
 
 	verify  *ColdRead // a segment being checked because a read met damage
 	serving int       // cold reads for peers under way
@@ -142,9 +146,25 @@ func (r *Replica) underRepair() *Error {
 		Message: "the end of this leader's log is damaged and under repair from its followers: retry; see broker cluster health"}
 }
 
+// replaceLog asks the leader for a snapshot while there is damage that it has given up and without which nothing more can be appended or
+// applied here: its entries continue what this replica can't read, and nobody has that any more. The wish ends with the damage.
+func (r *Replica) replaceLog() {
+	d := &r.damage
+	at := slices.IndexFunc(d.ranges, func(f segment.FaultyRange) bool { return f.From == d.gone })
+	if at < 0 {
+		d.gone = 0
+	}
+	want := d.gone > 0 && (d.ranges[at].To > r.applied || r.growthBlocked())
+	if want || d.wanted {
+		_ = r.node.ReplaceLog(want) // dropped without a leader, or if it was asked already: the next tick asks again
+	}
+	d.wanted = want
+}
+
 // repairTick asks again what was not answered, and after a while for what nobody had.
 func (r *Replica) repairTick(env *Env) {
 	d := &r.damage
+	r.replaceLog()
 	if len(d.ranges) == 0 {
 		return
 	}
@@ -284,7 +304,11 @@ func (r *Replica) answerRepair(env *Env, m *raft.Message) {
 // repairRead sends what was read for a peer.
 func (r *Replica) repairRead(env *Env, peer uint64, ask *repairAsk, frames []segment.Frame, err error) {
 	if err != nil {
-		r.sendRepair(env, peer, ask, repairMissing, nil)
+		verdict := repairMissing
+		if errors.Is(err, segment.ErrCompacted) {
+			verdict = repairGone
+		}
+		r.sendRepair(env, peer, ask, verdict, nil)
 		return
 	}
 	r.sendRepair(env, peer, ask, repairHeld, entriesOf(nil, frames))
@@ -304,6 +328,9 @@ func (r *Replica) takeRepair(env *Env, m *raft.Message) {
 		return
 	}
 	f := d.ranges[d.at]
+	if a.verdict == repairGone && m.From == r.leader {
+		d.gone = f.From
+	}
 	if a.verdict != repairHeld || a.sum != sumOfEntries(m.Entries) || !r.gather(env, &f, m.Entries) {
 		if !r.peerFailed() {
 			r.askRepair(env)

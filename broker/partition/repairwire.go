@@ -57,8 +57,9 @@ type repairVerdict uint8
 
 const (
 	repairHeld    repairVerdict = iota // the entries, or the first of them, follow
-	repairMissing                      // trimmed or damaged there too
+	repairMissing                      // damaged there too
 	repairUnknown                      // the proof is not held there
+	repairGone                         // given up there: the log begins behind the first of them
 )
 
 // repairAnswer heads the entries of an answer.
@@ -76,7 +77,7 @@ func (a *repairAnswer) encode() []byte {
 }
 
 func decodeRepairAnswer(b []byte) (a repairAnswer, ok bool) {
-	if len(b) != repairAnswerBytes || b[0] != repairVersion || b[9] > byte(repairUnknown) {
+	if len(b) != repairAnswerBytes || b[0] != repairVersion || b[9] > byte(repairGone) {
 		return a, false
 	}
 	return repairAnswer{binary.LittleEndian.Uint64(b[1:]), repairVerdict(b[9]), binary.LittleEndian.Uint32(b[10:])}, true

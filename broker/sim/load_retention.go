@@ -41,8 +41,6 @@ func (l *retention) Start(r *Run) {
 		return
 	}
 	l.part = &topic.Partitions[0]
-	// What rots at the end of one log while all others have dropped it can't be repaired by anybody yet, see docs/open.md.
-	r.spared = fmt.Sprintf("%x", l.part.Group)
 	l.append()
 	l.watch()
 }
