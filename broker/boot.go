@@ -155,6 +155,9 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 		o.Each = inOrder
 	}
 	o.Each(len(states), open)
+	if err := p.soundMarks(o.Journal, states); err != nil {
+		return p, err
+	}
 	for i, r := range replicas {
 		opened = append(opened, states[i].Birth)
 		meta := states[i].Birth.Group == birth.MetadataGroup
@@ -172,6 +175,35 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 	return p, nil
 }
 
+// soundMarks ends the suspicion that persist marks may be missing where the log was found whole: Open has synced what it holds, a new mark
+// says so, and only when that is stable a bad frame behind it may count as a torn write again. A damaged log stays under suspicion.
+func (p *Parts) soundMarks(j journal.Journal, states []journal.GroupState) error {
+	var sound []partition.GroupID
+	for i := range states {
+		if rec := &p.Recovered[i]; states[i].MarksLost && rec.Err == nil && rec.Lost == nil && len(rec.Recovery.Faulty) == 0 && rec.Recovery.Durable.Index > 0 {
+			j.PutMark(states[i].Birth.Group, journal.Mark(rec.Recovery.Durable))
+			sound = append(sound, states[i].Birth.Group)
+		}
+	}
+	if len(sound) == 0 {
+		return nil
+	}
+	for _, scope := range []journal.Scope{journal.Marks, journal.Hard} {
+		task := j.BeginSync(scope)
+		if task == nil {
+			continue
+		}
+		err := task.Do()
+		if j.EndSync(task, err); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		for _, g := range sound {
+			j.MarksSound(g)
+		}
+	}
+	return nil
+}
+
 func inOrder(n int, do func(i int)) {
 	for i := range n {
 		do(i)
@@ -184,7 +216,7 @@ func (p *Parts) open(groups groupOptions, o BootOptions, st journal.GroupState, 
 		return nil, rec, fmt.Errorf("group %x: no readable copy of its term and vote: this replica may never vote again; it must be replaced under a new id", st.Birth.Group)
 	}
 	if st.Birth.Group == birth.MetadataGroup {
-		return p.openOrRefill(groups, o.Journal, st, loaded.Damaged(), birth.Partition(), func() partition.Machine {
+		return p.openOrRefill(groups, o.Journal, st, loaded.Damaged() || st.MarksLost, birth.Partition(), func() partition.Machine {
 			p.meta.restart(birth)
 			return p.meta
 		})
@@ -193,5 +225,5 @@ func (p *Parts) open(groups groupOptions, o BootOptions, st journal.GroupState, 
 	if err != nil {
 		return nil, rec, fmt.Errorf("group %x: birth: %w", st.Birth.Group, err)
 	}
-	return p.openOrRefill(groups, o.Journal, st, loaded.Damaged(), settings, func() partition.Machine { return groups.machine(settings) })
+	return p.openOrRefill(groups, o.Journal, st, loaded.Damaged() || st.MarksLost, settings, func() partition.Machine { return groups.machine(settings) })
 }

@@ -33,6 +33,7 @@ type Recovery struct {
 	InstallFinished bool   // a snapshot was being swapped in: the swap was finished
 	StagedUnknown   bool   // a staged manifest that the journal's mark does not name was removed
 	Faulty          []FaultyRange
+	Durable         Mark // the end of what the log holds now: all of it is synced
 }
 
 // Open opens or creates a log and decides by the verdict table of storage.md what every bad byte is: a torn tail is copied aside and
@@ -612,6 +613,7 @@ func (r *recovery) finish() error {
 		return err
 	}
 	l.durable = l.endMark()
+	r.rec.Durable = l.durable
 	if err := r.sealAgain(); err != nil {
 		return err
 	}

@@ -173,7 +173,7 @@ func (s *Syncer) Next() *Round {
 	}
 	r := &Round{items: s.items, births: s.births}
 	s.items, s.births, s.running = nil, nil, true
-	hard, cut := len(r.births) > 0 || (s.idle && s.lazy), false
+	hard, cut := len(r.births) > 0 || (s.idle && s.lazy) || s.journal.Owes(), false
 	for i := range r.items {
 		it := &r.items[i]
 		if it.Hard != nil {

@@ -24,7 +24,7 @@ import (
 
 // FormatVersion is the version of the records that this package writes; every rewritten log says it first. A journal of a higher one is
 // refused, never guessed at.
-const FormatVersion = 2
+const FormatVersion = 3
 
 // GroupID is the uuid of a Raft group.
 type GroupID = [16]byte
@@ -58,15 +58,17 @@ type SnapshotMark struct {
 
 // GroupState is the latest of everything about one group.
 type GroupState struct {
-	Birth                                   Birth
-	HardState                               HardState
-	Mark                                    Mark
-	Snapshot                                SnapshotMark
-	HasBirth, HasHardState, HasMark         bool
-	HasSnapshot, Retired                    bool
-	HardStateLost                           bool // no copy of term and vote can be trusted: this replica may never vote again
+	Birth                           Birth
+	HardState                       HardState
+	Mark                            Mark
+	Snapshot                        SnapshotMark
+	HasBirth, HasHardState, HasMark bool
+	HasSnapshot, Retired            bool
+	HardStateLost                   bool // no copy of term and vote can be trusted: this replica may never vote again
+	// MarksLost: persist marks of the group may be missing, as some opening of the journal found; it lasts until MarksSound.
+	MarksLost                               bool
 	birthSeq, hardSeq, markSeq, snapshotSeq uint64
-	retiredSeq                              uint64
+	retiredSeq, marksLostSeq                uint64
 	lifeSeq                                 uint64 // of the birth: what is older is of a replica that was retired before it
 	voidSeq                                 uint64 // persist marks up to here are of a log that a snapshot replaced
 }
@@ -108,6 +110,11 @@ type Journal interface {
 	// BeginSync captures everything put since the last task of the scope; nil if that is nothing.
 	BeginSync(Scope) *Task
 	EndSync(*Task, error)
+	// MarksSound ends MarksLost of a group: the mark that was put and synced before covers all that its log holds.
+	MarksSound(GroupID)
+	// Owes reports whether the hard states should be synced although no promise waits: a file of the marks was begun that only that makes
+	// known.
+	Owes() bool
 	Close() error
 }
 
@@ -122,8 +129,10 @@ const (
 	kindRetired
 	kindCheckpoint // begins a rewritten log; body: format version u16
 	kindLost       // no copy of the group's hard state could be read once
+	kindMarksFloor // of no group, in a and b: the marks were synced up to this sequence
+	kindMarksLost  // marks of the group may be missing; body: 1, or 0 if that is over
 
-	kindMax = kindLost
+	kindMax = kindMarksLost
 )
 
 // appender is an append-only log of opaque records. An error of any method is final: the log must not be used any more.
@@ -137,6 +146,8 @@ type appender interface {
 	// rewrite replaces everything by records and syncs them: after a crash either all of the old or all of the new is there.
 	rewrite(recs [][]byte) error
 	size() int64
+	// newest names the file that is written; it changes when another one is begun.
+	newest() string
 	close() error
 }
 
@@ -150,6 +161,12 @@ type core struct {
 	syncedA uint64 // sequence up to which a is synced, likewise b and marks
 	syncedB uint64
 	syncedM uint64
+
+	// marksFloor is what a and b know of the marks: up to which sequence they were synced. A newest file that vanished shows by it. floorFile
+	// is the file that was written then, marksFile the one that was written last, owed says that they differ.
+	marksFloor           uint64
+	floorFile, marksFile string
+	owed                 bool
 
 	pendingHard, pendingMarks []pending
 	base                      [2]int64 // size after the last rewrite, by scope
@@ -219,7 +236,7 @@ func (c *core) load() error {
 	if lb.damaged {
 		c.loaded.HardDamage = append(c.loaded.HardDamage, "b")
 	}
-	c.loaded.MarksDamage = lm.damaged || len(c.table) > 0 && lm.records == 0
+	c.loaded.MarksDamage = lm.damaged || len(c.table) > 0 && lm.records == 0 || lm.last < c.marksFloor
 	c.loaded.Torn = la.torn + lb.torn + lm.torn
 	both := la.damaged && lb.damaged
 	for _, g := range c.sorted() {
@@ -228,6 +245,7 @@ func (c *core) load() error {
 			continue
 		}
 		g.HardStateLost = g.HardStateLost || both || g.HasBirth && !g.HasHardState
+		g.MarksLost = !g.Retired && (g.MarksLost || c.loaded.MarksDamage || both)
 		c.loaded.Groups = append(c.loaded.Groups, *g)
 	}
 	c.syncedA, c.syncedB, c.syncedM = la.last, lb.last, lm.last
@@ -237,14 +255,14 @@ func (c *core) load() error {
 		c.syncedM = c.seq
 		return c.marks.rewrite(c.snapshot(Marks, c.seq))
 	}
-	if c.loaded.Torn > 0 || la.damaged || lb.damaged || la.last != lb.last || lm.damaged || la.older || lb.older || lm.older {
+	if c.loaded.Torn > 0 || la.damaged || lb.damaged || la.last != lb.last || c.loaded.MarksDamage || la.older || lb.older || lm.older {
 		return c.heal()
 	}
 	return nil
 }
 
 // heal rewrites the logs from the table. Where both copies of the hard states were damaged, every group's record says so from then on:
-// what is left of a promise is none.
+// what is left of a promise is none. Likewise where marks may be missing: the rewritten ones look whole.
 func (c *core) heal() error {
 	for _, l := range []appender{c.a, c.b} {
 		c.seq++
@@ -326,7 +344,11 @@ func (c *core) group(id GroupID) *GroupState {
 
 // take puts a record into the table if it is the latest of its kind.
 func (c *core) take(r rec) {
-	if r.kind == kindCheckpoint {
+	switch r.kind {
+	case kindCheckpoint:
+		return
+	case kindMarksFloor:
+		c.marksFloor = max(c.marksFloor, le.Uint64(r.body))
 		return
 	}
 	g := c.group(r.group)
@@ -356,6 +378,13 @@ func (c *core) take(r rec) {
 			if g.markSeq <= g.voidSeq {
 				g.Mark, g.HasMark = Mark{}, false
 			}
+			if r.seq > g.marksLostSeq {
+				g.MarksLost = false // those of the log before
+			}
+		}
+	case kindMarksLost:
+		if r.seq > g.marksLostSeq && r.seq >= g.lifeSeq {
+			g.MarksLost, g.marksLostSeq = r.body[0] == 1, r.seq
 		}
 	case kindLost:
 		g.HardStateLost = g.HardStateLost || r.seq >= g.lifeSeq
@@ -375,7 +404,7 @@ func (c *core) take(r rec) {
 // reborn forgets everything of a replica that was retired: another one of the group begins in its place.
 func (g *GroupState) reborn() {
 	*g = GroupState{Birth: Birth{Group: g.Birth.Group}, birthSeq: g.birthSeq, hardSeq: g.hardSeq, markSeq: g.markSeq, snapshotSeq: g.snapshotSeq,
-		retiredSeq: g.retiredSeq, voidSeq: g.voidSeq}
+		retiredSeq: g.retiredSeq, marksLostSeq: g.marksLostSeq, voidSeq: g.voidSeq}
 }
 
 func (c *core) sorted() []*GroupState {
@@ -431,10 +460,21 @@ func (c *core) PutMark(id GroupID, m Mark) {
 func (c *core) PutSnapshotMark(id GroupID, m SnapshotMark) {
 	g := c.group(id)
 	g.Snapshot, g.HasSnapshot, g.voidSeq = m, true, c.seq
-	g.Mark, g.HasMark = Mark{}, false
+	g.Mark, g.HasMark, g.MarksLost = Mark{}, false, false
 	c.pendingMarks = slices.DeleteFunc(c.pendingMarks, func(p pending) bool { return p.group == id })
 	c.put(&c.pendingHard, kindSnapshot, id)
 }
+
+// MarksSound implements Journal.
+func (c *core) MarksSound(id GroupID) {
+	if g := c.group(id); g.MarksLost {
+		g.MarksLost = false
+		c.put(&c.pendingHard, kindMarksLost, id)
+	}
+}
+
+// Owes implements Journal.
+func (c *core) Owes() bool { return c.owed }
 
 // Retire implements Journal.
 func (c *core) Retire(id GroupID) {
@@ -450,6 +490,9 @@ func (c *core) BeginSync(s Scope) *Task {
 	list := &c.pendingHard
 	if s == Marks {
 		list = &c.pendingMarks
+	} else if c.owed || len(*list) > 0 && c.syncedM > c.marksFloor {
+		c.put(list, kindMarksFloor, GroupID{})
+		c.marksFloor, c.floorFile, c.owed = c.syncedM, c.marksFile, false
 	}
 	if len(*list) == 0 {
 		return nil
@@ -487,6 +530,8 @@ func (c *core) EndSync(t *Task, err error) {
 	}
 	if t.scope == Marks {
 		c.syncedM = t.last
+		c.marksFile = c.marks.newest()
+		c.owed = c.marksFile != c.floorFile
 	} else {
 		c.syncedA, c.syncedB = t.last, t.last
 	}
@@ -500,6 +545,9 @@ func (c *core) snapshot(s Scope, seq uint64) [][]byte {
 	recs := [][]byte{encodeRecord(rec{seq: seq, kind: kindCheckpoint, body: le.AppendUint16(nil, FormatVersion)})}
 	add := func(k kind, g *GroupState) {
 		recs = append(recs, encodeRecord(rec{seq: seq, kind: k, group: g.Birth.Group, body: c.body(pending{k, g.Birth.Group})}))
+	}
+	if s == Hard && c.marksFloor > 0 {
+		recs = append(recs, encodeRecord(rec{seq: seq, kind: kindMarksFloor, body: c.body(pending{kind: kindMarksFloor})}))
 	}
 	for _, g := range c.sorted() {
 		switch {
@@ -523,6 +571,9 @@ func (c *core) snapshot(s Scope, seq uint64) [][]byte {
 			if g.HardStateLost {
 				add(kindLost, g)
 			}
+			if g.MarksLost {
+				add(kindMarksLost, g)
+			}
 		}
 	}
 	return recs
@@ -531,6 +582,10 @@ func (c *core) snapshot(s Scope, seq uint64) [][]byte {
 func (c *core) body(p pending) []byte {
 	g := c.table[p.group]
 	switch p.kind {
+	case kindMarksFloor:
+		return le.AppendUint64(nil, c.marksFloor)
+	case kindMarksLost:
+		return flag(g.MarksLost)
 	case kindBirth:
 		return encodeBirth(&g.Birth)
 	case kindHard:
@@ -543,6 +598,13 @@ func (c *core) body(p pending) []byte {
 		return le.AppendUint64(nil, g.Birth.ReplicaID)
 	}
 	return nil
+}
+
+func flag(b bool) []byte {
+	if b {
+		return []byte{1}
+	}
+	return []byte{0}
 }
 
 // Close implements Journal.

@@ -16,7 +16,7 @@ import (
 //
 // Bodies: birth = replica id u64, settings; hard state = term, vote, commit u64; mark = index, term u64, position i64, segment base u64;
 // snapshot mark = index, term u64, hash 32 bytes, log start i64, void u64: the sequence up to which persist marks of the group speak of
-// the log before; retired = replica id u64; lost is empty; checkpoint = format version u16.
+// the log before; retired = replica id u64; lost is empty; marks floor = sequence u64; marks lost = 1 or 0; checkpoint = format version u16.
 const headBytes = 37
 
 type rec struct {
@@ -64,6 +64,10 @@ func decodeRecord(b []byte) (r rec, ok bool) {
 		return r, n == 0 || n == 8 // version 1 wrote no id
 	case kindLost:
 		return r, n == 0
+	case kindMarksFloor:
+		return r, n == 8
+	case kindMarksLost:
+		return r, n == 1 && r.body[0] <= 1
 	case kindCheckpoint:
 		return r, n == 2
 	}

@@ -112,6 +112,8 @@ func (l *fileLog) rewrite(recs [][]byte) error {
 
 func (l *fileLog) size() int64 { return l.end }
 
+func (l *fileLog) newest() string { return l.name }
+
 func (l *fileLog) close() error {
 	if l.file == nil {
 		return nil

@@ -244,6 +244,13 @@ func (l *walLog) rewrite(recs [][]byte) error {
 
 func (l *walLog) size() int64 { return l.bytes }
 
+func (l *walLog) newest() string {
+	if len(l.files) == 0 {
+		return ""
+	}
+	return l.files[len(l.files)-1]
+}
+
 func (l *walLog) close() error {
 	if l.log == nil {
 		return nil
