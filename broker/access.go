@@ -40,7 +40,7 @@ type access struct {
 }
 
 func openAccess(o Options) (*access, error) {
-	a := &access{clientFloods: security.NewFloods(o.Access.Required), peerFloods: security.NewFloods(!o.Access.PeerTLS.Empty())}
+	a := &access{clientFloods: security.NewFloods(o.Access.Required, o.BytesInFlight), peerFloods: security.NewFloods(!o.Access.PeerTLS.Empty(), -1)}
 	for _, s := range []struct {
 		what  string
 		files security.Files

@@ -35,13 +35,14 @@ func freeAddresses(t *testing.T, n int) []string {
 type brokers struct {
 	t       *testing.T
 	options []Options
+	made    []*Broker
 	stop    []context.CancelFunc
 	ended   []chan error
 }
 
 func startBrokers(t *testing.T, n int, change ...func(*Options)) *brokers {
 	t.Helper()
-	c := &brokers{t: t, stop: make([]context.CancelFunc, n), ended: make([]chan error, n)}
+	c := &brokers{t: t, made: make([]*Broker, n), stop: make([]context.CancelFunc, n), ended: make([]chan error, n)}
 	addrs := freeAddresses(t, 3*n)
 	dir := t.TempDir()
 	var members []Member
@@ -71,7 +72,7 @@ func (c *brokers) start(i int) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	c.stop[i], c.ended[i] = cancel, ended
+	c.made[i], c.stop[i], c.ended[i] = b, cancel, ended
 	go func() { ended <- b.Run(ctx) }()
 }
 

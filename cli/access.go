@@ -151,12 +151,28 @@ func (f *aclFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.cluster, "cluster", false, "the cluster: users, ACLs, brokers")
 }
 
-// acls are the ACLs that a command line means: principal, operations separated by commas, one resource.
+// principalsOf are the principals of an argument, separated by commas; a comma that is part of a name has a backslash before it.
+func principalsOf(arg string) (list []string, err error) {
+	const comma = "\x00" // in no argument
+	for _, name := range strings.Split(strings.ReplaceAll(arg, `\,`, comma), ",") {
+		if name == "" {
+			return nil, usagef("%q names an empty principal: separate principals by one comma, and write \\, for a comma in a name", arg)
+		}
+		list = append(list, strings.ReplaceAll(name, comma, ","))
+	}
+	return list, nil
+}
+
+// acls are the ACLs that a command line means: principals and operations separated by commas, one resource.
 func (f *aclFlags) acls(args []string, deny bool) (list []client.ACL, err error) {
 	if len(args) != 2 {
-		return nil, usagef("want PRINCIPAL OPERATION[,OPERATION...]: see --help")
+		return nil, usagef("want PRINCIPAL[,PRINCIPAL...] OPERATION[,OPERATION...]: see --help")
 	}
-	one := client.ACL{Principal: args[0], Deny: deny}
+	principals, err := principalsOf(args[0])
+	if err != nil {
+		return nil, err
+	}
+	one := client.ACL{Deny: deny}
 	set := 0
 	for _, r := range []struct {
 		kind, name string
@@ -173,22 +189,23 @@ func (f *aclFlags) acls(args []string, deny bool) (list []client.ACL, err error)
 	if name, ok := strings.CutSuffix(one.Name, "*"); ok && name != "" {
 		one.Name, one.Prefix = name, true
 	}
-	for _, op := range strings.Split(args[1], ",") {
-		one.Operation = op
-		list = append(list, one)
+	for _, one.Principal = range principals {
+		for _, one.Operation = range strings.Split(args[1], ",") {
+			list = append(list, one)
+		}
 	}
 	return list, nil
 }
 
 func (a *app) aclCommand() *cobra.Command {
 	c := a.accessParent("acl", "Say who may do what", "  broker acl allow alice read,describe --topic orders\n  broker acl allow loader write --topic 'log-*'\n  broker acl deny eve all --topic '*'\n  broker acl list")
-	const long = "Operations: all, read, write, create, delete, alter, describe. Who may read, write, alter or delete something may describe it. A deny beats every allow; what no ACL allows is denied. Principals: a certificate's common name, a user, a token's subject, or * for everyone."
+	const long = "Operations: all, read, write, create, delete, alter, describe. Who may read, write, alter or delete something may describe it. A deny beats every allow; what no ACL allows is denied. Principals: a certificate's common name, a user, a token's subject, or * for everyone; several separated by commas (\\, for a comma in a name)."
 	for _, v := range []struct {
 		word, short string
 		deny        bool
 	}{{"allow", "Allow a principal operations", false}, {"deny", "Deny a principal operations, whatever is allowed elsewhere", true}} {
 		f := &aclFlags{}
-		cmd := &cobra.Command{Use: v.word + " PRINCIPAL OPERATION[,OPERATION...]", Short: v.short, Long: long, Example: "  broker acl " + v.word + " alice read --topic orders\n  broker acl " + v.word + " alice read --group 'team-*'\n  broker acl " + v.word + " admin all --cluster",
+		cmd := &cobra.Command{Use: v.word + " PRINCIPAL[,PRINCIPAL...] OPERATION[,OPERATION...]", Short: v.short, Long: long, Example: "  broker acl " + v.word + " alice,bob read --topic orders\n  broker acl " + v.word + " alice read --group 'team-*'\n  broker acl " + v.word + " admin all --cluster",
 			RunE: func(c *cobra.Command, args []string) error {
 				list, err := f.acls(args, v.deny)
 				if err != nil {
@@ -200,7 +217,7 @@ func (a *app) aclCommand() *cobra.Command {
 		c.AddCommand(cmd)
 	}
 	f, deny := &aclFlags{}, false
-	remove := &cobra.Command{Use: "remove PRINCIPAL OPERATION[,OPERATION...]", Short: "Remove ACLs, exactly as they are listed", Example: "  broker acl remove alice read --topic orders\n  broker acl remove eve all --topic '*' --deny",
+	remove := &cobra.Command{Use: "remove PRINCIPAL[,PRINCIPAL...] OPERATION[,OPERATION...]", Short: "Remove ACLs, exactly as they are listed", Example: "  broker acl remove alice read --topic orders\n  broker acl remove eve all --topic '*' --deny",
 		RunE: func(c *cobra.Command, args []string) error {
 			list, err := f.acls(args, deny)
 			if err != nil {
@@ -263,13 +280,23 @@ func (a *app) aclList() *cobra.Command {
 func (a *app) quotaCommand() *cobra.Command {
 	c := a.accessParent("quota", "Bound what principals may take of each broker", "  broker quota set loader --produce-bytes 10485760\n  broker quota set '*' --requests 1000 --connections 20\n  broker quota list")
 	var q client.Quota
-	set := &cobra.Command{Use: "set PRINCIPAL", Short: "Set a principal's quota, * for each that has none of its own; without a bound it is removed", Args: args1("principal"),
+	set := &cobra.Command{Use: "set PRINCIPAL[,PRINCIPAL...]", Short: "Set a principal's quota, * for each that has none of its own; without a bound it is removed", Args: args1("principal"),
 		Example: "  broker quota set loader --produce-bytes 10485760 --requests 500\n  broker quota set loader                                 # no quota any more",
 		Long: "Of each broker; bytes and requests per second, connections at once (produce, consume and broker hold one to each broker that they use). Who\n" +
 			"goes beyond is refused with QUOTA and told when to come back; it holds at once, for open connections too.",
 		RunE: func(c *cobra.Command, args []string) error {
-			q.Principal = args[0]
-			return a.with(func(k *client.Client) error { return k.PutQuota(c.Context(), q) })
+			principals, err := principalsOf(args[0])
+			if err != nil {
+				return err
+			}
+			return a.with(func(k *client.Client) error {
+				for _, q.Principal = range principals {
+					if err := k.PutQuota(c.Context(), q); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 		}}
 	set.Flags().Uint64Var(&q.ProduceBytes, "produce-bytes", 0, "bytes of batches appended per second; 0: no bound")
 	set.Flags().Uint64Var(&q.FetchBytes, "fetch-bytes", 0, "bytes of batches fetched per second; 0: no bound")

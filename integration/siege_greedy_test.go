@@ -25,7 +25,7 @@ import (
 
 // loginAttacks guess, and prove what nobody can.
 var loginAttacks = []attack{
-	{"failing logins", func(s *siege) { s.calls(40, "", failLogin) }, 128 << 20},
+	{"failing logins", func(s *siege) { s.calls(40, "", failLogin) }, 128 << 20, nil},
 	{"logins without an end", func(s *siege) {
 		s.calls(40, "", func(ctx context.Context, conn *grpc.ClientConn) error {
 			stream, err := pb.NewAccessServiceClient(conn).Authenticate(ctx)
@@ -34,18 +34,18 @@ var loginAttacks = []attack{
 			}
 			return err
 		})
-	}, 96 << 20},
+	}, 96 << 20, nil},
 	{"garbage for tokens", func(s *siege) {
 		s.calls(16, "", func(ctx context.Context, conn *grpc.ClientConn) error {
 			junk := strings.Repeat(string(rune('a'+rand.IntN(26))), rand.IntN(8000)) + ".eyJzdWIiOiJhZG1pbiJ9." + strings.Repeat("A", 86)
 			return refusedWith(codes.Unauthenticated, conn.Invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+junk), listTopics, &pb.ListTopicsRequest{}, &pb.ListTopicsResponse{}))
 		})
-	}, 64 << 20},
+	}, 64 << 20, nil},
 	{"nobody's calls", func(s *siege) {
 		s.calls(16, "", func(ctx context.Context, conn *grpc.ClientConn) error {
 			return refusedWith(codes.Unauthenticated, conn.Invoke(ctx, listTopics, &pb.ListTopicsRequest{}, &pb.ListTopicsResponse{}))
 		})
-	}, 64 << 20},
+	}, 64 << 20, nil},
 	{"handshakes", func(s *siege) {
 		s.each(8, func(_ context.Context, i int) error {
 			conn, err := s.secureFrom(i, s.listeners()[i%3], []string{"", "mallory"}[i%2])
@@ -55,21 +55,21 @@ var loginAttacks = []attack{
 			}
 			return err
 		})
-	}, 64 << 20},
+	}, 64 << 20, nil},
 }
 
 // greedyAttacks are by mallory, who has proved who he is and may read and write one topic.
 var greedyAttacks = []attack{
-	{"fetches that are not read", func(s *siege) { fillLoot(s); s.calls(16, "mallory", neverRead(false)) }, 640 << 20},
-	{"plain ones", func(s *siege) { s.calls(16, "mallory", neverRead(true)) }, 640 << 20},
-	{"a subscription not read", func(s *siege) { s.calls(16, "mallory", neverReadSubscription) }, 640 << 20},
-	{"errors that are not read", func(s *siege) { s.calls(8, "mallory", neverReadErrors) }, 128 << 20},
-	{"fetches of 2 GiB", func(s *siege) { s.calls(8, "mallory", fetch2GiB) }, 384 << 20},
-	{"counts of 2^31", func(s *siege) { s.calls(8, "mallory", hugeCounts) }, 96 << 20},
-	{"many tiny elements", func(s *siege) { s.calls(4, "mallory", tinyElements) }, 512 << 20},
-	{"deep nesting", func(s *siege) { s.calls(8, "mallory", deepNesting) }, 192 << 20},
-	{"bombs", func(s *siege) { fillBombs(s); s.calls(8, "mallory", fetchBombs) }, 768 << 20},
-	{"a compressed call", func(s *siege) { s.calls(8, "mallory", compressedCall) }, 96 << 20},
+	{"fetches that are not read", func(s *siege) { s.calls(16, "mallory", neverRead(false)) }, 640 << 20, fillLoot},
+	{"plain ones", func(s *siege) { s.calls(16, "mallory", neverRead(true)) }, 640 << 20, nil},
+	{"a subscription not read", func(s *siege) { s.calls(16, "mallory", neverReadSubscription) }, 640 << 20, nil},
+	{"errors that are not read", func(s *siege) { s.calls(8, "mallory", neverReadErrors) }, 128 << 20, nil},
+	{"fetches of 2 GiB", func(s *siege) { s.calls(8, "mallory", fetch2GiB) }, 384 << 20, nil},
+	{"counts of 2^31", func(s *siege) { s.calls(8, "mallory", hugeCounts) }, 96 << 20, nil},
+	{"many tiny elements", func(s *siege) { s.calls(4, "mallory", tinyElements) }, 512 << 20, nil},
+	{"deep nesting", func(s *siege) { s.calls(8, "mallory", deepNesting) }, 192 << 20, nil},
+	{"bombs", func(s *siege) { s.calls(8, "mallory", fetchBombs) }, 160 << 20, fillBombs},
+	{"a compressed call", func(s *siege) { s.calls(8, "mallory", compressedCall) }, 96 << 20, nil},
 }
 
 // calls has n attackers of a user make calls, each on a connection of its own, until the siege is over.

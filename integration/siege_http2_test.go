@@ -15,19 +15,19 @@ import (
 
 // http2Attacks are floods of frames that are each allowed, or nearly. Those on the client port come from nobody and from mallory.
 var http2Attacks = []attack{
-	{"rapid reset", func(s *siege) { s.frames(8, resets) }, 96 << 20},
-	{"endless continuation", func(s *siege) { s.frames(8, continuations) }, 96 << 20},
+	{"rapid reset", func(s *siege) { s.frames(8, resets) }, 96 << 20, nil},
+	{"endless continuation", func(s *siege) { s.frames(8, continuations) }, 96 << 20, nil},
 	{"settings flood", func(s *siege) {
 		s.frames(4, func(h *h2) error {
 			return h.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: rand.Uint32N(1 << 20)})
 		})
-	}, 64 << 20},
+	}, 64 << 20, nil},
 	{"ping flood", func(s *siege) {
 		s.frames(4, func(h *h2) error { return h.WritePing(false, [8]byte{1}) })
-	}, 64 << 20},
+	}, 64 << 20, nil},
 	{"empty data", func(s *siege) {
 		s.frames(4, func(h *h2) error { return h.WriteData(1, false, nil) })
-	}, 64 << 20},
+	}, 64 << 20, nil},
 	{"priority and window", func(s *siege) {
 		s.frames(4, func(h *h2) error {
 			if err := h.WritePriority(3, http2.PriorityParam{StreamDep: 5, Weight: 1}); err != nil {
@@ -35,10 +35,10 @@ var http2Attacks = []attack{
 			}
 			return h.WriteWindowUpdate(0, 1)
 		})
-	}, 64 << 20},
-	{"messages of 4 GiB", func(s *siege) { s.frames(8, claims) }, 96 << 20},
-	{"messages without an end", func(s *siege) { s.frames(8, halfMessages) }, 192 << 20},
-	{"random bytes", randomBytes, 128 << 20},
+	}, 64 << 20, nil},
+	{"messages of 4 GiB", func(s *siege) { s.frames(8, claims) }, 96 << 20, nil},
+	{"messages without an end", func(s *siege) { s.frames(8, halfMessages) }, 192 << 20, nil},
+	{"random bytes", randomBytes, 128 << 20, nil},
 }
 
 // h2 is a raw connection: frames as they are written.

@@ -14,10 +14,10 @@ import (
 
 // idleAttacks hold what they have opened. Each has a thousand connections to every listener, from addresses of their own.
 var idleAttacks = []attack{
-	{"silent before TLS", func(s *siege) { s.hold(3000, func(i int) (net.Conn, error) { return s.from(i, s.listeners()[i%3]) }) }, 96 << 20},
+	{"silent before TLS", func(s *siege) { s.hold(3000, func(i int) (net.Conn, error) { return s.from(i, s.listeners()[i%3]) }) }, 96 << 20, nil},
 	{"silent after TLS", func(s *siege) {
 		s.hold(1500, func(i int) (net.Conn, error) { return s.secureFrom(i, s.listeners()[i%3], "mallory") })
-	}, 192 << 20},
+	}, 192 << 20, nil},
 	{"silent after the preface", func(s *siege) {
 		s.hold(1500, func(i int) (net.Conn, error) {
 			conn, err := s.secureFrom(i, s.listeners()[i%2], "mallory")
@@ -26,9 +26,9 @@ var idleAttacks = []attack{
 			}
 			return conn, err
 		})
-	}, 256 << 20},
-	{"slow HTTP", slowHTTP, 64 << 20},
-	{"HTTP that is not read", unreadHTTP, 192 << 20},
+	}, 256 << 20, nil},
+	{"slow HTTP", slowHTTP, 64 << 20, nil},
+	{"HTTP that is not read", unreadHTTP, 192 << 20, nil},
 }
 
 // hold opens connections, 30 at a time, and leaves them open. What is refused is tried no more: that is an answer.

@@ -33,6 +33,7 @@ type attack struct {
 	name string
 	run  func(*siege) // until its context is done
 	grow int64        // bytes that the broker's process may take on
+	prep func(*siege) // before the siege begins; nil: nothing
 }
 
 // Bounds of a siege. Attackers and good clients share this machine's cores with the brokers, so the bound of latency leaves room for that:
@@ -103,6 +104,9 @@ func siegeOf(attacks []attack, more time.Duration) func(*faultRun) {
 // attack runs one attack and judges what it cost.
 func (f *faultRun) attack(a *attack, n *Node, good *goodClient, more time.Duration) {
 	f.Helper()
+	if a.prep != nil {
+		a.prep(&siege{faultRun: f, ctx: f.ctx, target: n})
+	}
 	base := good.measure(baselineLasts)
 	before := f.resident(n)
 	ctx, stop := context.WithTimeout(f.ctx, siegeLasts)

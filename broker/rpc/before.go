@@ -54,13 +54,15 @@ func (g *Guard) unary(srv any, s grpc.ServerStream, path string, m *grpc.MethodD
 	}
 	receive := func(m any) error { return g.heard(s.Context(), s.RecvMsg(m)) }
 	call := func() error {
-		out, err := m.Handler(srv, s.Context(), receive, func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		ctx, answer := withAnswer(s.Context())
+		out, err := m.Handler(srv, ctx, receive, func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			return g.one(ctx, a, in, next)
 		})
 		if err != nil {
+			answer.parcel.drop()
 			return err
 		}
-		return s.SendMsg(out)
+		return answer.send(out, s.SendMsg)
 	}
 	if a.rule.public {
 		return g.public(a, call)

@@ -35,6 +35,7 @@ func (s *Server) MeasureGroups(ctx context.Context, patience time.Duration) (gro
 	r.receive(&Event{Message: &pb.ListGroupsRequest{}})
 	err := r.run(ctx, func(m *outgoing) error {
 		groups = append(groups, m.message.(*pb.DescribeGroupResponse))
+		m.parcel.drop()
 		return nil
 	})
 	if err != nil {

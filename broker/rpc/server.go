@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"sync"
 	"time"
 
@@ -75,7 +74,8 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 type mailbox struct {
 	mu      sync.Mutex
 	replies []partition.Reply
-	held    int // bytes of batches put and not sent yet
+	held    int // bytes of batches put and not let go of by gRPC
+	leaving int // of held: that gRPC has
 	answers *Budget
 	wake    chan struct{}
 }
@@ -99,11 +99,29 @@ func (b *mailbox) put(r partition.Reply) {
 	b.notify()
 }
 
-// sent says that n bytes of batches have left for the client.
-func (b *mailbox) sent(n int) {
+// leave says that up to n bytes of batches are gRPC's now, and returns how many; left will be called for them.
+func (b *mailbox) leave(n int) int {
 	b.mu.Lock()
-	n = min(n, b.held)
+	defer b.mu.Unlock()
+	n = min(n, b.held-b.leaving)
+	b.leaving += n
+	return n
+}
+
+// left says that gRPC has let go of n bytes of batches.
+func (b *mailbox) left(n int) {
+	b.mu.Lock()
 	b.held -= n
+	b.leaving -= n
+	b.mu.Unlock()
+	b.answers.give(n)
+}
+
+// close gives back what gRPC was never given.
+func (b *mailbox) close() {
+	b.mu.Lock()
+	n := b.held - b.leaving
+	b.held = b.leaving
 	b.mu.Unlock()
 	b.answers.give(n)
 }
@@ -128,7 +146,7 @@ func (b *mailbox) take(spare []partition.Reply) []partition.Reply {
 // steps it with replies and timers.
 type runner struct {
 	host   Host
-	dir    Directory
+	env    *Env
 	counts *counts
 	box    mailbox
 	id     uint64
@@ -138,14 +156,14 @@ type runner struct {
 	session Session
 	eff     Effects
 	out     []outgoing // not sent yet
-	held    int        // of the budget of answers, by what is in out or being sent
+	held    int        // of the budget of answers, by what is in out
 	timer   *time.Timer
 	done    bool
 	err     error // with done: the call's status
 }
 
 func (s *Server) newRunner(session Session) *runner {
-	r := &runner{host: s.host, dir: s.env.Dir, counts: &s.counts, session: session, box: mailbox{wake: make(chan struct{}, 1), answers: s.env.Answers}, room: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+	r := &runner{host: s.host, env: s.env, counts: &s.counts, session: session, box: mailbox{wake: make(chan struct{}, 1), answers: s.env.Answers}, room: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
 	r.timer.Stop()
 	r.id = s.host.Register(r.box.put)
 	return r
@@ -160,7 +178,7 @@ func (r *runner) close() {
 	r.box.answers.give(r.held)
 	r.held = 0
 	r.mu.Unlock()
-	r.box.sent(math.MaxInt)
+	r.box.close()
 }
 
 // end ends the session, unless it is over already.
@@ -173,18 +191,23 @@ func (r *runner) end(err error) {
 	r.box.notify()
 }
 
-// outgoing is a message and, if it is not nil, the memory that its bytes are in.
+// outgoing is a message and, if they are not nil, the memory that its bytes are in and what it holds of the budgets.
 type outgoing struct {
 	message proto.Message
 	lent    *buffers.Loan
+	parcel  *parcel
 }
 
 // wire is what a stream is given: with the message gRPC gets its memory, and frees it.
 func (o *outgoing) wire() any {
-	if o.lent == nil {
+	lent, parcel := o.lent, o.parcel
+	if lent == nil && parcel == nil {
 		return o.message
 	}
-	return codec.Lent{Message: o.message, Free: o.lent.Free}
+	return codec.Lent{Message: o.message, Free: func() {
+		lent.Free()
+		parcel.freed()
+	}}
 }
 
 // step steps the session once and does what it asks, but for sending. mu is held.
@@ -219,7 +242,7 @@ func (r *runner) step(ev *Event) {
 	r.done = r.eff.Done
 	if r.eff.Err != nil {
 		r.counts.refuse(r.eff.Err.Reason)
-		r.done, r.err = true, toStatus(r.dir, r.eff.Err)
+		r.done, r.err = true, toStatus(r.env.Dir, r.eff.Err)
 	}
 }
 
@@ -267,6 +290,7 @@ func (r *runner) run(ctx context.Context, send func(*outgoing) error) error {
 		clear(out)
 		out, r.out = r.out, out[:0]
 		held := r.held
+		r.held = 0
 		done, err, room := r.done, r.err, !r.session.Full()
 		r.mu.Unlock()
 		if room {
@@ -275,38 +299,41 @@ func (r *runner) run(ctx context.Context, send func(*outgoing) error) error {
 			default:
 			}
 		}
+		p := r.parcel(ctx, len(out), replies, held)
 		for i := range out {
 			r.counts.answers(out[i].message)
+			out[i].parcel = p
 			if err := send(&out[i]); err != nil {
+				p.drop()
 				return err
 			}
 		}
-		bytes := 0
+		clear(out) // it is gRPC's now: nothing here keeps it in memory
 		for i := range replies {
-			bytes += replies[i].Bytes
 			if at := replies[i].At; at != 0 {
 				r.counts.respond(r.host.Now() - at)
 			}
 		}
-		if bytes > 0 {
-			r.box.sent(bytes)
-		}
-		r.letGo(held)
+		clear(replies)
 		if done {
 			return err
 		}
 	}
 }
 
-// letGo gives back what sent answers held.
-func (r *runner) letGo(held int) {
-	if held == 0 {
-		return
+// parcel is what n answers hold of the budgets, by the replies that they are made of and beside them; nil if that is nothing.
+func (r *runner) parcel(ctx context.Context, n int, replies []partition.Reply, held int) *parcel {
+	bytes := 0
+	for i := range replies {
+		bytes += replies[i].Bytes
 	}
-	r.mu.Lock()
-	r.held -= held
-	r.mu.Unlock()
-	r.box.answers.give(held)
+	if bytes = r.box.leave(bytes); bytes+held == 0 {
+		return nil
+	}
+	return r.env.parcelOf(ctx, n, func() {
+		r.box.left(bytes)
+		r.box.answers.give(held)
+	})
 }
 
 // unary runs a session whose only message is in and whose first answer ends it.
@@ -315,8 +342,14 @@ func unary[Out proto.Message](ctx context.Context, s *Server, session Session, i
 	r := s.newRunner(session)
 	defer r.close()
 	r.receive(&Event{Message: in})
+	answer := answerOf(ctx)
 	err := r.run(ctx, func(m *outgoing) error {
 		out = m.message.(Out)
+		if answer == nil {
+			m.parcel.drop()
+		} else {
+			answer.parcel = m.parcel
+		}
 		return nil
 	})
 	return out, err
@@ -358,7 +391,10 @@ func serverStream[Out proto.Message](ctx context.Context, s *Server, session Ses
 	r := s.newRunner(session)
 	defer r.close()
 	r.receive(&Event{Message: in})
-	return r.run(ctx, func(m *outgoing) error { return send(m.message.(Out)) })
+	return r.run(ctx, func(m *outgoing) error {
+		defer m.parcel.drop() // such answers are no batches: nobody counts how long they are on their way
+		return send(m.message.(Out))
+	})
 }
 
 // Produce implements lograft.v1.

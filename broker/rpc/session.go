@@ -4,6 +4,7 @@
 package rpc
 
 import (
+	"context"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -27,7 +28,7 @@ type Effects struct {
 	Requests []partition.Request // From is set by the driver
 	Send     []proto.Message     // to the client, in order
 	Lent     []*buffers.Loan     // memory of Send's messages at the same places, as far as it goes: freed when the message is sent
-	Held     int                 // bytes of Env.Answers that the driver gives back (Budget.Give) when all of Send so far is sent
+	Held     int                 // bytes of Env.Answers that the driver gives back (Budget.Give) when gRPC has let go of all of Send so far
 	Timer    int64               // step again at this time (monotonic ns); 0: no change
 	Done     bool                // the session is over; Err, if any, is the call's status
 	Err      *partition.Error
@@ -75,9 +76,12 @@ type Env struct {
 	GroupSegmentBytes int64
 
 	Appends *Budget // of batches that are being appended; nil: no bound
-	Answers *Budget // of batches on their way to clients; nil: no bound
-	Caller  *Caller // of the one call that this Env is for; nil: it may do everything
-	Prove   Prover  // nil: passwords can't be proved here
+	Answers *Budget // of batches on their way to clients, until gRPC has let go of them; nil: no bound
+	// Hold returns a function that calls give once, whenever it is called itself or the connection of ctx is closed; nil: connections
+	// are not known.
+	Hold   func(ctx context.Context, give func()) func()
+	Caller *Caller // of the one call that this Env is for; nil: it may do everything
+	Prove  Prover  // nil: passwords can't be proved here
 }
 
 // call is what every session has.

@@ -22,7 +22,8 @@ const (
 	framePing       = 0x6
 	frameGoAway     = 0x7
 	frameWindow     = 0x8
-	flagDataLast    = 0x1
+	flagDataLast    = 0x1 // of headers, too
+	flagPadded      = 0x8
 	floodDelayMax   = 5 * time.Second // a connection that would have to wait longer is closed
 	frameKindsSlow  = 4
 	idleFramesBurst = 500
@@ -49,10 +50,29 @@ type Floods struct {
 	prove      bool // who has not proved who he is makes few calls
 	closed     atomic.Int64
 	principals principals
+	unfinished unfinished
 }
 
-// NewFloods makes the bounds of a listener. prove: callers must prove who they are.
-func NewFloods(prove bool) *Floods { return &Floods{prove: prove} }
+// NewFloods makes the bounds of a listener. prove: callers must prove who they are. unfinished bounds the bytes of messages that clients
+// began and did not end, on all connections; one may hold half of it (and 20 MiB in any case). 0: UnfinishedBytesDefault, negative: no bound.
+func NewFloods(prove bool, unfinishedBytes int64) *Floods {
+	f := &Floods{prove: prove}
+	if unfinishedBytes == 0 {
+		unfinishedBytes = UnfinishedBytesDefault
+	}
+	if unfinishedBytes > 0 {
+		f.unfinished.connMax = max(unfinishedBytes/2, unfinishedConnMin)
+		f.unfinished.max = max(unfinishedBytes, f.unfinished.connMax)
+	}
+	return f
+}
+
+// Unfinished is how many bytes of unfinished messages all connections hold.
+func (f *Floods) Unfinished() int64 {
+	f.unfinished.mu.Lock()
+	defer f.unfinished.mu.Unlock()
+	return f.unfinished.all
+}
 
 // Closed counts the connections that were closed.
 func (f *Floods) Closed() int64 { return f.closed.Load() }
@@ -104,13 +124,18 @@ type floodConn struct {
 	skip   int // bytes until the next head
 	limits [frameKindsSlow]*rate.Limiter
 
+	streams inbounds
+	written heads
+
 	once sync.Once
 	over chan struct{} // closed by Close
 
+	holds         holds
 	lastPrincipal atomic.Pointer[string] // that was counted; of calls by it nothing needs to be looked up
 	// Of floods.principals, under its lock:
 	principals      []string // whose connection it is
 	refused, closed bool     // it takes no further calls
+	uncounted       bool     // of floods.unfinished, under its lock: it is closed, or will be
 }
 
 var errFlood = errors.New("closed: it sent many more frames that carry nothing than any client needs")
@@ -118,7 +143,11 @@ var errFlood = errors.New("closed: it sent many more frames that carry nothing t
 // Read implements net.Conn.
 func (c *floodConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	wait := c.scan(p[:n], time.Now())
+	now := time.Now()
+	wait := c.scan(p[:n], now)
+	if bad := c.settle(now); bad != nil {
+		return 0, bad
+	}
 	switch {
 	case wait > floodDelayMax:
 		c.floods.closed.Add(1)
@@ -135,11 +164,38 @@ func (c *floodConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write implements net.Conn. It looks for the ends of streams.
+func (c *floodConn) Write(p []byte) (int, error) {
+	if c.floods.unfinished.max == 0 {
+		return c.Conn.Write(p)
+	}
+	c.written.scan(p, c.noteWritten)
+	_ = c.settle(time.Now()) // this can only be less
+	return c.Conn.Write(p)
+}
+
+func (c *floodConn) noteWritten(kind, flags byte, id uint32) {
+	if kind == frameReset || kind == frameHeaders && flags&flagDataLast != 0 {
+		c.streams.refused(id)
+	}
+}
+
+// settle counts what the messages of the connection hold that have not ended.
+func (c *floodConn) settle(now time.Time) error {
+	change, ended := c.streams.told()
+	if change == 0 && !ended {
+		return nil
+	}
+	return c.floods.unfinished.add(c, change, ended, now)
+}
+
 // Close implements net.Conn.
 func (c *floodConn) Close() error {
 	c.once.Do(func() {
 		close(c.over)
 		c.floods.principals.leave(c)
+		c.holds.close()
+		c.floods.unfinished.leave(c)
 	})
 	return c.Conn.Close()
 }
@@ -150,13 +206,19 @@ func (c *floodConn) scan(p []byte, now time.Time) (wait time.Duration) {
 	for len(p) > 0 {
 		if c.skip > 0 {
 			n := min(c.skip, len(p))
-			c.skip, p = c.skip-n, p[n:]
+			if c.skip -= n; c.head[3] == frameData && c.floods.unfinished.max > 0 {
+				c.streams.data(p[:n], c.skip, c.head[4]&flagDataLast != 0, streamOf(c.head[:]))
+			}
+			p = p[n:]
 			continue
 		}
 		n := copy(c.head[c.have:], p)
 		c.have, p = c.have+n, p[n:]
 		if c.have == frameHeadBytes {
 			c.have, c.skip = 0, int(binary.BigEndian.Uint32(c.head[:])>>8)
+			if c.floods.unfinished.max > 0 {
+				c.streams.begin(c.head[3], c.head[4], streamOf(c.head[:]), c.skip)
+			}
 			if kind := c.kind(); kind >= 0 {
 				counts[kind]++
 			}

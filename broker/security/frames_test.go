@@ -24,7 +24,7 @@ func handshaken(t *testing.T, prove bool) (*Floods, *floodConn, context.Context,
 	t.Helper()
 	client, server := net.Pipe()
 	t.Cleanup(func() { client.Close(); server.Close() })
-	f := NewFloods(prove)
+	f := NewFloods(prove, 0)
 	conn, info, err := f.Wrap(insecure.NewCredentials()).ServerHandshake(server)
 	if err != nil {
 		t.Fatal(err)

@@ -124,3 +124,28 @@ func FuzzBrokerOf(f *testing.F) {
 		}
 	})
 }
+
+// Whatever a client sends in place of frames, and whatever the broker answers, nothing panics, no less than nothing is held, no more than
+// came, and nothing when the connection is closed.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte(preface), []byte{})
+	call := append(frameOn(1, frameHeaders, 4, make([]byte, 20)), frameOn(1, frameData, flagPadded, append([]byte{9}, message(100)...))...)
+	f.Add(append([]byte(preface), call...), frameOn(1, frameReset, 0, make([]byte, 4)))
+	f.Add(append([]byte(preface), frameOn(1, frameData, flagPadded|flagDataLast, []byte{255})...), []byte("HTTP/1.1"))
+	f.Fuzz(func(t *testing.T, sent, answered []byte) {
+		floods, c, _, _ := handshaken(t, true)
+		now := time.Unix(1_800_000_000, 0)
+		for _, p := range [][]byte{sent[:len(sent)/2], sent[len(sent)/2:]} {
+			c.scan(p, now)
+			c.written.scan(answered, c.noteWritten)
+			_ = c.settle(now)
+			if held := floods.Unfinished(); held < 0 || held > int64(len(sent)) {
+				t.Fatalf("%d bytes are held of %d that were sent", held, len(sent))
+			}
+		}
+		_ = c.Close()
+		if held := floods.Unfinished(); held != 0 {
+			t.Fatalf("%d bytes are held by a connection that is closed", held)
+		}
+	})
+}

@@ -1,0 +1,112 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"lograft/client"
+)
+
+// beginMessages opens a connection and begins n messages of 8 MiB on it, of each of which it sends half. It returns the connection.
+func beginMessages(t *testing.T, address string, as *tls.Config, n int) net.Conn {
+	t.Helper()
+	c := as.Clone()
+	c.ServerName, c.NextProtos = "127.0.0.1", []string{"h2"}
+	conn, err := tls.Dial("tcp", address, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var headers bytes.Buffer
+	e := hpack.NewEncoder(&headers)
+	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", "/lograft.v1.ProduceService/Produce"}, {":authority", "127.0.0.1"}, {"content-type", "application/grpc"}, {"te", "trailers"}} {
+		_ = e.WriteField(hpack.HeaderField{Name: f[0], Value: f[1], Sensitive: true})
+	}
+	h := http2.NewFramer(conn, nil)
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	_ = h.WriteSettings()
+	for i := range n { // it may be closed at any time
+		id := uint32(2*i + 1)
+		if h.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: headers.Bytes(), EndHeaders: true}) != nil {
+			return conn
+		}
+		part := make([]byte, 16<<10)
+		binary.BigEndian.PutUint32(part[1:], 8<<20)
+		for range 3 << 20 / len(part) { // the window of a stream is 4 MiB
+			if h.WriteData(id, false, part) != nil {
+				return conn
+			}
+			clear(part)
+		}
+	}
+	return conn
+}
+
+// Messages that are begun and not ended are bounded: of one connection, which is closed when it holds too much, and of all together; when
+// they are closed nothing is held; a good client produces all the while.
+func TestUnfinishedMessages(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	const bound = 40 << 20
+	s := startSecured(t, 1, func(o *Options) {
+		o.Access.Required, o.Access.SuperUsers, o.BytesInFlight = true, []string{"root", "mallory"}, bound
+	})
+	root, mallory := s.as("root"), s.as("mallory")
+	s.up(ctx, root)
+	k := s.clientAs(client.Options{TLS: root})
+	if _, err := k.CreateTopic(ctx, client.TopicSpec{Name: "t", Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	floods := s.made[0].running.Load().access.clientFloods
+	var most atomic.Int64
+	stop := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			most.Store(max(most.Load(), floods.Unfinished()))
+			time.Sleep(time.Millisecond)
+		}
+	})
+
+	one := beginMessages(t, s.options[0].Listen, mallory, 10) // 30 MiB: more than the 20 that one may hold
+	if _, err := io.Copy(io.Discard, one); ctx.Err() != nil {
+		t.Errorf("a connection that holds too much stays open: %v", err)
+	}
+	if n := floods.Closed(); n != 1 {
+		t.Errorf("%d connections were closed, want the one that held too much", n)
+	}
+	for range 20 { // 60 MiB in all
+		defer beginMessages(t, s.options[0].Listen, mallory, 1).Close()
+		if err := produceOne(ctx, t, k, "t"); err != nil {
+			t.Fatalf("a good client, beside messages that do not end: %v", err)
+		}
+	}
+	for floods.Closed() < 1+(60<<20-bound)/(3<<20) {
+		time.Sleep(5 * time.Millisecond)
+		if ctx.Err() != nil {
+			t.Fatalf("%d connections were closed, %d bytes are held", floods.Closed(), floods.Unfinished())
+		}
+	}
+	close(stop)
+	watching.Wait()
+	if n := most.Load(); n > bound || n < bound/2 {
+		t.Errorf("at most %d bytes were held, the bound is %d", n, bound)
+	}
+}
