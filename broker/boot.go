@@ -26,6 +26,7 @@ type BootOptions struct {
 	TailCacheBytes   int    // per group
 	CatchUpBytes     int64  // 0: partition.CatchUpBytesDefault
 	FillBytesPerTick int    // 0: partition.FillBytesPerTickDefault
+	PreferWindows    int    // partition.Options.PreferWindows
 	MessageBytes     uint64 // of entries to a peer, 0: partition.BytesPerMessageDefault
 	// Each calls do(0) to do(n-1), several at a time where the driver has goroutines; nil: one after the other. It opens the groups.
 	Each   func(n int, do func(i int))
@@ -123,7 +124,7 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 		return nil, err
 	}
 	groups := groupOptions{fs: o.FS, dataDir: o.DataDir, seed: o.Seed, electionTicks: o.ElectionTicks, heartbeatTicks: o.HeartbeatTicks,
-		segmentBytes: metaSegmentBytes, tailCacheBytes: o.TailCacheBytes, catchUpBytes: o.CatchUpBytes, messageBytes: o.MessageBytes, fillBytesPerTick: o.FillBytesPerTick}
+		segmentBytes: metaSegmentBytes, tailCacheBytes: o.TailCacheBytes, catchUpBytes: o.CatchUpBytes, messageBytes: o.MessageBytes, fillBytesPerTick: o.FillBytesPerTick, preferWindows: o.PreferWindows}
 	p := &Parts{MetaGroup: birth.MetadataGroup, meta: newMetaMachine(birth, o.OnView)}
 	groups.view, groups.files = p.View, segment.NewFileBudget(openFilesMax)
 	full := groups.tailCacheBytes

@@ -29,6 +29,7 @@ import (
 	"lograft/broker/cluster"
 	"lograft/broker/datadir"
 	"lograft/broker/engine"
+	"lograft/broker/partition"
 	"lograft/broker/transport"
 	"lograft/segment/journal"
 	"lograft/segment/vfs"
@@ -318,8 +319,12 @@ func heartbeatTicks(electionTicks int) int {
 // bootOptions are Boot's for real files.
 func (n *node) bootOptions() BootOptions {
 	ticks := int(n.opts.ElectionTimeout / n.opts.Heartbeat)
+	prefer := partition.PreferWindowsDefault
+	if n.opts.KeepLeaders {
+		prefer = 0
+	}
 	return BootOptions{Node: n.opts.NodeID, Dir: cluster.ID(n.data.Identity().DirID), FS: countingFS{vfs.OS(), &n.disk}, DataDir: n.data.Path(), Journal: n.journal, Seed: randomUint64(),
-		ElectionTicks: ticks, HeartbeatTicks: heartbeatTicks(ticks), TailCacheBytes: n.opts.TailCacheBytes, Each: onEveryCore,
+		ElectionTicks: ticks, HeartbeatTicks: heartbeatTicks(ticks), TailCacheBytes: n.opts.TailCacheBytes, Each: onEveryCore, PreferWindows: prefer,
 		OnView: func() { n.controls.Put(controlEvent{view: true}) }}
 }
 

@@ -37,6 +37,8 @@ type hosted struct {
 	told  uint64 // Config.Version of the settings that its replica was told last
 	// members is the Version of the membership that its replica was told last.
 	members uint64
+	// preferred is the leader by preference that it was told with them.
+	preferred uint64
 	// removing: its replica is being closed and its id retired.
 	removing bool
 }

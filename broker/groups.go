@@ -30,6 +30,7 @@ type groupOptions struct {
 	catchUpBytes     int64
 	messageBytes     uint64
 	fillBytesPerTick int
+	preferWindows    int
 	refill           bool                 // this one's log was lost: it begins with nothing
 	view             func() *cluster.View // the metadata applied here
 	files            *segment.FileBudget
@@ -111,7 +112,7 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 		Refill: o.refill, Whole: func() error { return segment.EndRefill(o.fs, dir) },
 		FirstLeader:   len(birth.Voters) > 0 && birth.Voters[0] == st.Birth.ReplicaID,
 		ElectionTicks: o.electionTicks, HeartbeatTicks: o.heartbeatTicks, Rand: rng.IntN, ForwardProposals: machine != nil,
-		CatchUpBytes: o.catchUpBytes, BytesPerMessage: o.messageBytes, FillBytesPerTick: o.fillBytesPerTick,
+		CatchUpBytes: o.catchUpBytes, BytesPerMessage: o.messageBytes, FillBytesPerTick: o.fillBytesPerTick, PreferWindows: o.preferWindows,
 	})
 	if err != nil {
 		return nil, recovery, errors.Join(err, log.Close())

@@ -7,8 +7,20 @@ import (
 )
 
 // membership is what the metadata wants of a group.
-func membership(p *cluster.Partition) engine.GroupMembers {
-	return engine.GroupMembers{Group: p.Group, Members: partition.Membership{Version: p.Version, Peers: peersOf(p.Replicas), Voters: p.Voters, Learners: p.Learners}}
+func membership(p *cluster.Partition, preferred uint64) engine.GroupMembers {
+	return engine.GroupMembers{Group: p.Group, Members: partition.Membership{Version: p.Version, Peers: peersOf(p.Replicas), Voters: p.Voters, Learners: p.Learners, Preferred: preferred}}
+}
+
+// preferred is the replica that shall lead a partition, 0 if it is all the same: nobody hands over to a broker that is being emptied.
+func preferred(v *cluster.View, p *cluster.Partition) uint64 {
+	if p.Number < 0 || len(p.Voters) == 0 {
+		return 0
+	}
+	r, _ := p.Replica(p.Voters[0])
+	if seat, ok := v.Seat(r.NodeID); !ok || seat.Leaving {
+		return 0
+	}
+	return r.ID
 }
 
 func peersOf(replicas []cluster.Replica) []partition.Peer {
@@ -22,9 +34,10 @@ func peersOf(replicas []cluster.Replica) []partition.Peer {
 // tellMembers tells every open replica who shall be in its group, once for each version.
 func (c *Controller) tellMembers(eff *ControlEffects) {
 	tell := func(p *cluster.Partition) {
-		if h := c.have[p.Group]; h != nil && h.open && h.members < p.Version {
-			h.members = p.Version
-			eff.Members = append(eff.Members, membership(p))
+		h, first := c.have[p.Group], preferred(c.view, p)
+		if h != nil && h.open && (h.members < p.Version || h.members == p.Version && h.preferred != first) {
+			h.members, h.preferred = p.Version, first
+			eff.Members = append(eff.Members, membership(p, first))
 		}
 	}
 	meta := c.view.Metadata

@@ -39,6 +39,7 @@ type Options struct {
 	// NoPartitionMetrics leaves the series of each partition out of /metrics.
 	NoPartitionMetrics bool
 	NoGroupMetrics     bool // leaves the lag of groups out of it
+	KeepLeaders        bool // leadership does not go back to preferred leaders by itself
 	AutoCreate         bool // --dev: topics come to be when first used
 	Version            string
 	Logger             *slog.Logger

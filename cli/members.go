@@ -268,6 +268,8 @@ func (a *app) leadAsPreferred(ctx context.Context, k *client.Client) (moved int,
 
 func (a *app) clusterTransfer() *cobra.Command {
 	return &cobra.Command{Use: "transfer-leader TOPIC/PARTITION NODE", Short: "Hand the leadership of a partition to another replica", Example: "  broker cluster transfer-leader orders/0 2",
+		Long: "With leaders.auto-rebalance (the default of brokers) it goes back to the preferred leader when all replicas have been caught up for 30 election\n" +
+			"timeouts: to change it for good, name another replica first with broker topic reassign.",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usagef("%s wants a partition and a node id: see %s --help", c.CommandPath(), c.CommandPath())

@@ -32,6 +32,7 @@ type Config struct {
 	Workers        int     `mapstructure:"workers"`
 	Log            Log     `mapstructure:"log"`
 	Raft           Raft    `mapstructure:"raft"`
+	Leaders        Leaders `mapstructure:"leaders"`
 	TLS            TLS     `mapstructure:"tls"`
 	PeerTLS        TLS     `mapstructure:"peer-tls"`
 	HTTPTLS        TLS     `mapstructure:"http-tls"`
@@ -56,6 +57,11 @@ type Log struct {
 type Raft struct {
 	ElectionTimeout time.Duration `mapstructure:"election-timeout"`
 	Heartbeat       time.Duration `mapstructure:"heartbeat"`
+}
+
+// Leaders says who leads partitions.
+type Leaders struct {
+	AutoRebalance bool `mapstructure:"auto-rebalance"`
 }
 
 // TLS names the PEM files of one listener. They are read again when they change.
@@ -109,6 +115,7 @@ var fields = []Field{
 	{"log.format", "auto", "text, json, or auto: json unless the output is a terminal"},
 	{"raft.election-timeout", time.Second, "a follower without a leader for so long, and up to half as long again, stands for election"},
 	{"raft.heartbeat", 100 * time.Millisecond, "interval of heartbeats and unit of all Raft time"},
+	{"leaders.auto-rebalance", true, "leadership goes back to preferred leaders by itself, one partition after the other, 30 election timeouts after all replicas are caught up"},
 	{"tls.cert", "", "PEM file with the certificate chain shown to clients; empty: no TLS"},
 	{"tls.key", "", "PEM file with its private key"},
 	{"tls.ca", "", "PEM file with the authorities of clients' certificates; empty: clients show none"},

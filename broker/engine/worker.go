@@ -130,7 +130,7 @@ type Worker struct {
 	answer             raft.Message // scratch
 }
 
-// lazyTicks is how often commit indexes that only moved are handed to the journal.
+// lazyTicks is how often commit indexes that only moved are handed to the journal, and one group may be handed to its preferred leader.
 const lazyTicks = 10
 
 // NewWorker makes worker number id of broker node. Messages of its replicas go to out.
@@ -345,6 +345,7 @@ func (w *Worker) tick(eff *Effects) {
 	}
 	if w.wheel.ticks%lazyTicks == 0 {
 		w.journal(eff)
+		w.env.Handovers = 1
 	}
 	eff.Sync.Idle = true
 }

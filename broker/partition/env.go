@@ -27,6 +27,7 @@ type Env struct {
 	Stats      Stats          // grows for as long as the worker lives
 	Scrubs     int            // replicas of this worker that read a segment for a check, likewise
 	ScrubBytes int64          // that checks may read before they wait
+	Handovers  int            // groups that may be handed to their preferred leaders before it waits
 	Fills      int            // replicas of this worker that fetch a snapshot, as of its last tick
 	Notes      []Note         // what operators are told about this broker's logs
 	// Clock tells the time within a step, monotonic ns, for Stats alone; nil: the stages of a batch are not told apart.

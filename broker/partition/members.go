@@ -15,6 +15,8 @@ type Membership struct {
 	Voters  []uint64 // wanted replica ids, the preferred leader first
 	// Learners are wanted without a vote: those of the metadata group beyond its voters (architecture D21).
 	Learners []uint64
+	// Preferred is the replica id of who shall lead when the group is whole (Options.PreferWindows), 0: whoever does.
+	Preferred uint64
 }
 
 // Settled says that a group's leader has applied the configuration that the membership of Version wants: whoever is not in it may go.

@@ -62,6 +62,7 @@ type Options struct {
 
 	CatchUpBytes     int64 // a peer that lacks more sealed bytes is sent files (architecture D12), 0: CatchUpBytesDefault
 	FillBytesPerTick int   // at which this replica fetches them, 0: FillBytesPerTickDefault
+	PreferWindows    int   // election timeouts before leadership goes to the preferred leader (Membership.Preferred), 0: it stays where it is
 }
 
 // Defaults of Options (architecture D9, D19; performance.md "Choices" 9).
@@ -103,6 +104,7 @@ type Replica struct {
 	members   members
 	transfers []handover
 	lead      leadership
+	prefer    preferring
 	reads     reads
 	persist   persistence
 	slow      slowDisk
@@ -307,6 +309,7 @@ func (r *Replica) Tick(env *Env) bool {
 	ready = r.transferTick(env) || ready
 	ready = r.houseTick(env) || ready
 	ready = r.memberTick(env) || ready
+	ready = r.preferTick(env) || ready
 	r.repairTick(env)
 	r.filesTick(env)
 	r.fillTick(env)

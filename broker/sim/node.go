@@ -158,7 +158,7 @@ func (n *Node) Boot() error {
 		n.after(inc, 0, n.viewChanged)
 	}
 	parts, err := broker.Boot(broker.BootOptions{Node: n.id, Dir: n.dir, FS: n.files(), DataDir: dataDir, Journal: j, Seed: n.w.rng.Uint64(),
-		ElectionTicks: 10, HeartbeatTicks: 1, TailCacheBytes: n.w.opts.TailCacheBytes, CatchUpBytes: n.w.opts.CatchUpBytes, MessageBytes: n.w.opts.MessageBytes, FillBytesPerTick: n.w.opts.FillBytesPerTick, OnView: onView}, loaded)
+		ElectionTicks: 10, HeartbeatTicks: 1, TailCacheBytes: n.w.opts.TailCacheBytes, CatchUpBytes: n.w.opts.CatchUpBytes, MessageBytes: n.w.opts.MessageBytes, FillBytesPerTick: n.w.opts.FillBytesPerTick, PreferWindows: n.w.opts.PreferWindows, OnView: onView}, loaded)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ type Options struct {
 	CatchUpBytes               int64  // 0: the broker's default
 	MessageBytes               uint64 // likewise
 	FillBytesPerTick           int    // likewise
+	PreferWindows              int    // 0: leadership stays where it is
 	DiskReserve                int64  // bytes that a broker keeps free on a disk with a bound
 	AppendBytesMax             int64  // of a broker's clients together; 0: the default
 }
@@ -43,7 +44,7 @@ type Options struct {
 // DefaultOptions is a small cluster with a mildly bad network; segments are so small that they roll and are sealed, 4 to 32 KiB.
 func DefaultOptions(seed uint64) Options {
 	return Options{Seed: seed, Brokers: 3, Workers: 2, NetDelayMin: 50e3, NetDelayMax: 3e6, DiskDelayMin: 100e3, DiskDelayMax: 2e6,
-		LossPercent: 1, DupPercent: 1, TickEvery: 100e6, ClockOffsetMaxMs: 500, SegmentBytes: 4 << 10 << (seed % 4), TailCacheBytes: 64 << 10, DiskReserve: 256 << 10}
+		LossPercent: 1, DupPercent: 1, TickEvery: 100e6, ClockOffsetMaxMs: 500, SegmentBytes: 4 << 10 << (seed % 4), TailCacheBytes: 64 << 10, PreferWindows: 3, DiskReserve: 256 << 10}
 }
 
 // World is the one loop. Nothing in it runs beside anything else.

@@ -21,7 +21,7 @@ var notDefault = map[string]string{
 	"tls.cert": "a", "tls.key": "b", "tls.ca": "c", "tls.crl": "d", "peer-tls.cert": "e", "peer-tls.key": "f", "peer-tls.ca": "g", "peer-tls.crl": "h",
 	"http-tls.cert": "i", "http-tls.key": "j", "http-tls.ca": "k", "http-tls.crl": "l", "auth.required": "true", "auth.super-users": "root, admin", "auth.token-key": "m",
 	"limits.connections": "17", "limits.connections-per-address": "19", "limits.bytes-in-flight": "20000000", "limits.disk-reserve": "3000000", "metrics.partitions": "false",
-	"metrics.groups": "false",
+	"metrics.groups": "false", "leaders.auto-rebalance": "false",
 }
 
 func load(t *testing.T, args ...string) config.Config {
