@@ -227,7 +227,9 @@ func (a *app) pump(ctx context.Context, c feed, o *consumeOptions, w *recordWrit
 		}
 		for i := range ended {
 			e := &ended[i]
-			if e.Err != nil {
+			if e.GoesOn {
+				fmt.Fprintf(a.Err, "warning: %v: the group goes on there\n", e.Err)
+			} else if e.Err != nil {
 				failed = errors.Join(failed, e.Err)
 			} else if o.printEnd {
 				fmt.Fprintf(a.Err, "end of %s/%d at offset %d\n", e.Topic, e.Partition, e.Offset)

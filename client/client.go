@@ -334,11 +334,16 @@ const (
 	ReasonInvalid       = core.ReasonInvalid
 	ReasonTopicNotFound = core.ReasonTopicNotFound
 	ReasonOutOfRange    = core.ReasonOutOfRange
+	ReasonLogTruncated  = core.ReasonLogTruncated
 	ReasonUnavailable   = core.ReasonUnavailable
 	ReasonTopicExists   = core.ReasonTopicExists
 	ReasonTimeout       = core.ReasonTimeout
 	ReasonUnreachable   = core.ReasonUnreachable
 )
+
+// ErrLogTruncated is what errors.Is finds in the end of a partition whose log lost records that were read from it; Error.Divergence says from
+// which offset on.
+var ErrLogTruncated = core.ErrLogTruncated
 
 // Outcomes of an Error.
 const (

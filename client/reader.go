@@ -44,6 +44,14 @@ func (r *reader) effects(ctx context.Context, eff *core.ConsumerEffects) {
 			r.put(core.ConsumerEvent{Offsets: &core.OffsetsAnswer{Token: ask.Token, Response: out, Err: err}})
 		})
 	}
+	for _, ask := range eff.Epochs {
+		r.calls.Go(func() {
+			out, err := callOne(ctx, r.c, ask.Address, func(ctx context.Context, conn *grpc.ClientConn) (*pb.OffsetForLeaderEpochResponse, error) {
+				return pb.NewFetchServiceClient(conn).OffsetForLeaderEpoch(ctx, ask.Request)
+			})
+			r.put(core.ConsumerEvent{Epoch: &core.EpochAnswer{Token: ask.Token, Response: out, Err: err}})
+		})
+	}
 	if len(eff.Metadata) > 0 {
 		names := eff.Metadata
 		r.calls.Go(func() {

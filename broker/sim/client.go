@@ -350,6 +350,13 @@ func (c *Consumer) step(ev *core.ConsumerEvent) {
 	for i := range eff.Send {
 		c.streamTo(eff.Send[i].Address).sendMessage(eff.Send[i].Message)
 	}
+	for _, ask := range eff.Epochs {
+		c.w.call(ask.Address, ask.Request, func(e *rpc.Env) rpc.Session { return rpc.NewOffsetForLeaderEpoch(e) }, func(out proto.Message, err *core.Error) {
+			answer := &core.EpochAnswer{Token: ask.Token, Err: err}
+			answer.Response, _ = out.(*pb.OffsetForLeaderEpochResponse)
+			c.step(&core.ConsumerEvent{Epoch: answer})
+		})
+	}
 	for _, ask := range eff.Offsets {
 		c.w.call(ask.Address, ask.Request, func(e *rpc.Env) rpc.Session { return rpc.NewListOffsets(e) }, func(out proto.Message, err *core.Error) {
 			answer := &core.OffsetsAnswer{Token: ask.Token, Err: err}

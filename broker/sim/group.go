@@ -224,6 +224,13 @@ func (m *Member) network(eff *core.GroupEffects) {
 			m.overNetwork(func() { s.sendMessage(x) })
 		}
 	}
+	for _, ask := range eff.Epochs {
+		m.call(ask.Address, ask.Request, func(e *rpc.Env) rpc.Session { return rpc.NewOffsetForLeaderEpoch(e) }, func(out proto.Message, err *core.Error) {
+			answer := &core.EpochAnswer{Token: ask.Token, Err: err}
+			answer.Response, _ = out.(*pb.OffsetForLeaderEpochResponse)
+			m.event(&core.GroupEvent{Consumer: &core.ConsumerEvent{Epoch: answer}})
+		})
+	}
 	for _, ask := range eff.Offsets {
 		m.call(ask.Address, ask.Request, func(e *rpc.Env) rpc.Session { return rpc.NewListOffsets(e) }, func(out proto.Message, err *core.Error) {
 			answer := &core.OffsetsAnswer{Token: ask.Token, Err: err}

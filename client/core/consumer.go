@@ -64,6 +64,7 @@ type ConsumerEvent struct {
 	Subscribe []Subscription
 	Answer    *pb.FetchStreamResponse
 	Offsets   *OffsetsAnswer
+	Epoch     *EpochAnswer
 	Metadata  *MetadataAnswer
 	Down      string // address whose stream broke
 	DownError error
@@ -125,12 +126,15 @@ type PartitionEnd struct {
 	Partition int32
 	Offset    int64 // next to read; -1: the partition was never reached
 	Err       *Error
+	// GoesOn: the partition is read on from Offset, by the reset policy of the group; Err says what happened.
+	GoesOn bool
 }
 
 // ConsumerEffects is what a step asks of its driver.
 type ConsumerEffects struct {
 	Send     []FetchSend
 	Offsets  []OffsetsAsk
+	Epochs   []EpochAsk
 	Metadata []string
 	Fetched  []Fetched
 	Ended    []PartitionEnd
@@ -181,6 +185,7 @@ type reading struct {
 	last     *Error
 	ended    bool
 	session  []byte // Session: the newest token of this partition
+	lineage  lineage
 	// Positions by time are asked for one at a time; -1: not known yet.
 	startAt, stopAt int64
 }
@@ -219,7 +224,7 @@ func (c *Consumer) Done() bool {
 
 // Step takes one event and does what follows from it.
 func (c *Consumer) Step(now int64, ev *ConsumerEvent, eff *ConsumerEffects) {
-	*eff = ConsumerEffects{Send: eff.Send[:0], Offsets: eff.Offsets[:0], Fetched: eff.Fetched[:0], Ended: eff.Ended[:0]}
+	*eff = ConsumerEffects{Send: eff.Send[:0], Offsets: eff.Offsets[:0], Epochs: eff.Epochs[:0], Fetched: eff.Fetched[:0], Ended: eff.Ended[:0]}
 	for _, s := range ev.Subscribe {
 		c.topics = append(c.topics, &subscribed{Subscription: s, askAt: now, deadline: now + c.opts.TimeoutNs})
 	}
@@ -232,6 +237,8 @@ func (c *Consumer) Step(now int64, ev *ConsumerEvent, eff *ConsumerEffects) {
 		c.answer(now, ev.Answer, eff)
 	case ev.Offsets != nil:
 		c.offsets(now, ev.Offsets, eff)
+	case ev.Epoch != nil:
+		c.epochEnd(now, ev.Epoch, eff)
 	case ev.Metadata != nil:
 		c.metadata(now, ev.Metadata, eff)
 	case ev.Down != "":
@@ -358,11 +365,15 @@ func (c *Consumer) driveReading(now int64, r *reading, eff *ConsumerEffects, at 
 	c.next++
 	c.asked[r.waiting] = r
 	ref := &pb.PartitionRef{Topic: r.topic.Topic, TopicId: r.topicID, Partition: r.number}
-	if !r.resolved {
+	switch {
+	case r.lineage.asks:
+		r.lateAt = now + offsetsTimeout + fetchSlack
+		c.askEpoch(r, ref, eff)
+	case !r.resolved:
 		r.lateAt = now + offsetsTimeout + fetchSlack
 		eff.Offsets = append(eff.Offsets, OffsetsAsk{Token: r.waiting, Address: r.address, Request: &pb.ListOffsetsRequest{Partition: ref, Consistency: c.opts.Consistency,
 			TimeoutMs: offsetsTimeout / 1e6, AtTime: r.wantsTime(), Session: r.session}})
-	} else {
+	default:
 		r.lateAt = now + c.opts.WaitNs + fetchSlack
 		eff.Send = append(eff.Send, FetchSend{Address: r.address, Message: &pb.FetchStreamRequest{CorrelationId: r.waiting, Request: &pb.FetchRequest{
 			Partition: ref, Offset: r.offset, MaxBytes: int32(c.opts.FetchBytes), MinBytes: 1, WaitMs: c.opts.WaitNs / 1e6, Consistency: c.opts.Consistency, Session: r.session}}})
@@ -375,6 +386,7 @@ func (c *Consumer) failed(now int64, r *reading, err *Error) {
 	delete(c.asked, r.waiting)
 	r.waiting = 0
 	r.last = err
+	r.lineage.asks = false
 	if r.failing == 0 {
 		r.failing = now
 	}
@@ -431,17 +443,24 @@ func (c *Consumer) answer(now int64, a *pb.FetchStreamResponse, eff *ConsumerEff
 		f.Bytes += len(raw)
 	}
 	c.succeeded(r)
+	if first, _ := record.Parse(f.Batches[0]); r.lineage.doubts(first) {
+		return // asked for again when the doubt is gone
+	}
+	last, _ := record.Parse(f.Batches[len(f.Batches)-1])
+	r.lineage.epoch = last.LeaderEpoch()
 	c.buffered += f.Bytes
 	r.offset = m.GetNextOffset()
 	eff.Fetched = append(eff.Fetched, f)
 }
 
 func (c *Consumer) refused(now int64, r *reading, err *Error, eff *ConsumerEffects) {
-	if Retriable(err.Reason) {
+	switch {
+	case Retriable(err.Reason):
 		c.failed(now, r, err)
-		return
+	case r.resolved && r.lineage.ended(r.offset, err, c.opts.Consistency != pb.Consistency_CONSISTENCY_COMMITTED):
+	default:
+		c.end(r, eff, err)
 	}
-	c.end(r, eff, err)
 }
 
 func (c *Consumer) offsets(now int64, a *OffsetsAnswer, eff *ConsumerEffects) {

@@ -36,6 +36,7 @@ type Error struct {
 	Outcome Outcome
 	// LogStart and HighWatermark are set with OFFSET_OUT_OF_RANGE.
 	LogStart, HighWatermark int64
+	Divergence              int64 // with LOG_TRUNCATED: the first offset at which the log is not the one that was read
 }
 
 // Error implements error.

@@ -271,6 +271,7 @@ func (g *GroupConsumer) stepReader(now int64, ev *ConsumerEvent, eff *GroupEffec
 	g.read.Step(now, ev, &e)
 	eff.Send = append(eff.Send, e.Send...)
 	eff.Offsets = append(eff.Offsets, e.Offsets...)
+	eff.Epochs = append(eff.Epochs, e.Epochs...)
 	for _, name := range e.Metadata {
 		if !slices.Contains(eff.Metadata, name) {
 			eff.Metadata = append(eff.Metadata, name)

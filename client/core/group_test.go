@@ -23,6 +23,8 @@ type desk struct {
 	left   bool
 	fetch  map[TP]*pb.FetchStreamRequest // waiting
 	offs   []OffsetsAsk
+	epochs []EpochAsk
+	epoch  int32 // of the records that are given, 0: 1
 }
 
 var deskTopic = &pb.Topic{Name: "t", Id: slices.Repeat([]byte{7}, 16), Partitions: []*pb.Partition{
@@ -46,6 +48,7 @@ func (d *desk) step(ev *GroupEvent) {
 		d.fetch[TP{r.GetTopic(), r.GetPartition()}] = s.Message
 	}
 	d.offs = append(d.offs, eff.Offsets...)
+	d.epochs = append(d.epochs, eff.Epochs...)
 	if eff.Open != nil {
 		d.stream = eff.Open.Stream
 	}
@@ -118,7 +121,7 @@ func (d *desk) records(partition int32, count int) {
 		d.t.Fatal(err)
 	}
 	batch := record.Batch(raw)
-	batch.Stamp(q.GetRequest().GetOffset(), 1)
+	batch.Stamp(q.GetRequest().GetOffset(), max(d.epoch, 1))
 	d.step(&GroupEvent{Consumer: &ConsumerEvent{Answer: &pb.FetchStreamResponse{CorrelationId: q.GetCorrelationId(),
 		Response: &pb.FetchResponse{Batches: [][]byte{batch}, NextOffset: batch.NextOffset(), HighWatermark: batch.NextOffset()}}}})
 }

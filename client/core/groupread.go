@@ -186,6 +186,14 @@ func (g *GroupConsumer) partitionEnded(now int64, e *PartitionEnd, eff *GroupEff
 		g.unread(p)
 		g.reset(now, p, e.Err)
 		at(&eff.ConsumerEffects, now+1)
+	case e.Err.Reason == ReasonLogTruncated && g.opts.Reset != ResetNone:
+		// As in Kafka any reset policy allows to go on where the log became another one.
+		g.unread(p)
+		from := min(e.Err.Divergence, p.position) // what was fetched and not given to the program is read again
+		p.position, p.marked, p.committed, p.sent = from, min(p.marked, from), min(p.committed, from), -1
+		g.ended = append(g.ended, PartitionEnd{Topic: p.Topic, Partition: p.Partition, Offset: from, Err: e.Err, GoesOn: true})
+		g.subscribe(now, p)
+		at(&eff.ConsumerEffects, now+1)
 	default:
 		g.fail(e.Err)
 	}

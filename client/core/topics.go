@@ -90,7 +90,7 @@ func (c *Consumer) openPartition(t *subscribed, m *pb.Topic, n int32, eff *Consu
 		c.endTopic(t, eff, &Error{Reason: ReasonInvalid, Message: fmt.Sprintf("topic %q has partitions 0 to %d: there is no partition %d", t.Topic, len(m.GetPartitions())-1, n)})
 		return
 	}
-	r := &reading{topic: t, number: n, topicID: m.GetId(), nodes: replicaNodes(m.GetPartitions()[n]), offset: -1, startAt: -1, stopAt: -1}
+	r := &reading{topic: t, number: n, topicID: m.GetId(), nodes: replicaNodes(m.GetPartitions()[n]), offset: -1, startAt: -1, stopAt: -1, lineage: newLineage()}
 	r.session = c.tokenOf(m.GetPartitions()[n].GetGroup())
 	if c.opts.Replica != 0 {
 		if !slices.Contains(r.nodes, c.opts.Replica) {
