@@ -292,7 +292,7 @@ func noArgs(c *cobra.Command, args []string) error {
 		var hint string
 		c.SuggestionsMinimumDistance = 2
 		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-			hint = fmt.Sprintf(": did you mean %s?", strings.Join(near, ", "))
+			hint = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, ", "))
 		}
 		return usagef("unknown command or argument %q%s: see %s --help", args[0], hint, c.CommandPath())
 	}

@@ -78,7 +78,7 @@ func (a *app) clusterInfo() *cobra.Command {
 				if a.format == "json" {
 					return a.writeJSON(map[string]any{"name": d.Name, "id": hex.EncodeToString(d.ID[:]), "brokers": brokers, "topics": len(d.Topics), "metadata_leader": d.MetadataLeader})
 				}
-				fmt.Fprintf(a.Err, "cluster %s (%s), %d topics, metadata leader: node %d\n", d.Name, hex.EncodeToString(d.ID[:]), len(d.Topics), d.MetadataLeader)
+				fmt.Fprintf(a.Err, "cluster %s (%s), %s, metadata leader: node %d\n", d.Name, hex.EncodeToString(d.ID[:]), counted(len(d.Topics), "topic"), d.MetadataLeader)
 				rows := [][]string{{"NODE", "STATE", "REPLICAS", "CLIENTS", "PEERS", "HTTP", "VERSION"}}
 				for _, b := range brokers {
 					rows = append(rows, []string{fmt.Sprint(b.Node), b.State, fmt.Sprint(b.Holds), b.Client, b.Peer, b.HTTP, b.Version})

@@ -421,8 +421,8 @@ func (a *app) showHealth(h *health) error {
 	if h.MetadataLeader != 0 {
 		leader = fmt.Sprintf("node %d", h.MetadataLeader)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s: cluster %s, %d brokers, %d topics, %d partitions, metadata leader: %s\nleaderless %d, under-replicated %d, faulty ranges %d%s; can lose one more broker: %s\n\n",
-		word, h.Cluster, h.Brokers, h.Topics, h.Partitions, leader, h.Leaderless, h.UnderReplicated, h.FaultyRanges, moves, lose)
+	_, err := fmt.Fprintf(a.Out, "%s: cluster %s, %s, %s, %s, metadata leader: %s\nleaderless %d, under-replicated %d, faulty ranges %d%s; can lose one more broker: %s\n\n",
+		word, h.Cluster, counted(h.Brokers, "broker"), counted(h.Topics, "topic"), counted(h.Partitions, "partition"), leader, h.Leaderless, h.UnderReplicated, h.FaultyRanges, moves, lose)
 	if err != nil {
 		return err
 	}

@@ -308,6 +308,9 @@ func plain(message string) string {
 	if _, reason, ok := strings.Cut(message, "Error while dialing: "); ok {
 		return strings.TrimSuffix(reason, `"`)
 	}
+	if strings.Contains(message, "server preface") && strings.Contains(message, "closed network connection") {
+		return "it takes connections, but says nothing"
+	}
 	return message
 }
 

@@ -115,7 +115,7 @@ func runFault(t *testing.T, fc *faultCase, row *faultRow) {
 	f := &faultRun{T: t, ctx: faultContext(t), burst: max(1, fc.burst)}
 	o := Options{Bin: binaries(t), Dir: t.TempDir(), Nodes: 3, Links: fc.links, ClientLinks: fc.clients, Serve: fc.serve}
 	if fc.secure {
-		o.Secure = &Secure{Clients: []string{"good", "mallory"}, Serve: []string{"--limits-bytes-in-flight", fmt.Sprint(siegeBytes)}}
+		o.Secure = &Secure{Clients: []string{"good", "mallory"}, Serve: []string{"--limits-bytes-in-flight", fmt.Sprint(siegeBytes), "--leaders-auto-rebalance=false"}} // no leader moves but by what the attack does
 	}
 	if fc.images {
 		f.images = newImages(t, o.Dir)
