@@ -9,6 +9,7 @@ import (
 
 	pb "lograft/api/lograft/v1"
 	"lograft/broker/cluster"
+	"lograft/broker/rpc"
 	"lograft/broker/transport"
 )
 
@@ -24,7 +25,7 @@ type replicaSample struct {
 	states                  []*pb.ReplicaState
 	behind                  []int // by the same index: replicas of a group led here that are behind
 	underReplicated, faulty int
-	damaged                 int
+	damaged, refilling      int
 	repaired                uint64
 	logBytes                int64
 }
@@ -43,14 +44,23 @@ func (n *node) sampleReplicas(links []transport.LinkStats) (s replicaSample) {
 			down[l.To] = true
 		}
 	}
-	nodes := replicaNodesOf(n.parts.View())
 	s.states = answer.GetReplicas()
+	s.count(replicaNodesOf(n.parts.View()), down)
+	return s
+}
+
+// count sums up what the replicas say; nodes is where each replica id lives, down are the nodes that are not connected.
+func (s *replicaSample) count(nodes map[uint64]uint64, down map[uint64]bool) {
 	s.behind = make([]int, len(s.states))
 	for i, r := range s.states {
 		s.logBytes += r.GetSizeBytes()
 		s.repaired += r.GetRepairedEntries()
 		if len(r.GetFaulty()) > 0 {
 			s.damaged++
+		}
+		if r.GetProblem() == rpc.ProblemRefilling {
+			s.refilling++
+			continue
 		}
 		if r.GetProblem() != "" {
 			s.faulty++
@@ -68,7 +78,6 @@ func (n *node) sampleReplicas(links []transport.LinkStats) (s replicaSample) {
 			s.underReplicated++
 		}
 	}
-	return s
 }
 
 // replicaNodesOf says on which node each replica id lives.

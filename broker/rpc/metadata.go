@@ -208,6 +208,9 @@ func NewDescribeReplicas(env *Env) *DescribeReplicas {
 	return &DescribeReplicas{call: call{env: env}, waiting: map[uint64]*pb.ReplicaState{}, groups: map[uint64]replicaNodes{}, out: &pb.DescribeReplicasResponse{}}
 }
 
+// ProblemRefilling is ReplicaState.Problem of a replica that is being refilled: it mends by itself, as the others do not.
+const ProblemRefilling = "its log was lost: it is being refilled from the other replicas and neither votes nor serves until it holds everything again"
+
 // Step implements Session.
 func (s *DescribeReplicas) Step(now int64, ev *Event, eff *Effects) {
 	switch {
@@ -267,7 +270,7 @@ func (s *DescribeReplicas) fill(r *partition.Reply) {
 	state.LastIndex, state.AppliedIndex, state.Match = d.LastIndex, d.Applied, d.Match
 	state.RepairedEntries = d.Repaired
 	if d.Refilling {
-		state.Problem = "its log was lost: it is being refilled from the other replicas and neither votes nor serves until it holds everything again"
+		state.Problem = ProblemRefilling
 	}
 	for _, f := range d.Faulty {
 		state.Faulty = append(state.Faulty, &pb.FaultyRange{FromIndex: f.From, ToIndex: f.To, Segment: f.Segment, Position: f.Position, Reason: f.Reason})
