@@ -41,7 +41,7 @@ func TestBadCommands(t *testing.T) {
 		{"no topic", "", "consume", exitUsage, []string{"topic"}},
 		{"unreadable file", "", "produce t " + unreadable, exitItemFailed, []string{unreadable}},
 		{"a folder as file", "", "produce t " + dir, exitItemFailed, []string{dir}},
-		{"too large", strings.Repeat("x", 3<<20) + "\n", "produce t", exitItemFailed, []string{"max.message.bytes"}},
+		{"too large", strings.Repeat("x", 3<<20) + "\n", "produce t", exitItemFailed, []string{"max.message.bytes", "broker topic alter t"}},
 		{"topic there already", "", "broker topic create t", exitItemFailed, []string{`"t"`, "exists"}},
 		{"bad topic name", "", "broker topic create ../../x", exitUsage, []string{"../../x"}},
 		{"too many replicas", "", "broker topic create u --replication-factor 5", exitItemFailed, []string{"3"}},

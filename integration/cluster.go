@@ -113,9 +113,6 @@ func New(o Options) (*Cluster, error) {
 	return c, nil
 }
 
-// Front is what clients dial to reach a broker; nil without ClientLinks.
-func (c *Cluster) Front(id int) *Link { return c.front[id] }
-
 func (c *Cluster) makeLinks() error {
 	c.links = map[[2]int]*Link{}
 	for _, a := range c.nodes {

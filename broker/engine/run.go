@@ -262,7 +262,8 @@ func (e *Engine) do(ctx context.Context, j job) {
 	}
 }
 
-// close takes the last completions, closes every replica and makes the last commit indexes stable. Nothing runs beside it.
+// close refuses what still waits, closes every replica and makes the last commit indexes stable. Completions that nobody took are dropped:
+// what they would have answered stays unknown. Nothing runs beside it.
 func (e *Engine) close(failed error) error {
 	var eff Effects
 	var last SyncRequest
@@ -270,7 +271,6 @@ func (e *Engine) close(failed error) error {
 		e.opts.Sink.Replies(refuse(e.inboxes[i].Close()))
 		w.Close(&eff)
 		last.Lazy = append(last.Lazy, eff.Sync.Lazy...)
-		last.Marks = append(last.Marks, eff.Sync.Marks...)
 		if len(eff.Replies) > 0 {
 			e.opts.Sink.Replies(eff.Replies)
 		}

@@ -53,7 +53,7 @@ func (r *Replica) expireProducers(now int64) bool {
 // releaseProducer carries out OpRelease. A producer that is not known, or lives on under a newer epoch, needs nothing.
 func (r *Replica) releaseProducer(env *Env, q *Request) {
 	if r.opts.Machine != nil {
-		env.fail(q, &Error{Reason: ReasonInvalid, Message: "this group takes no records"})
+		env.fail(q, &Error{Reason: ReasonInvalid, Message: "an internal topic takes no records: name a topic of yours"})
 		return
 	}
 	if !r.mayPropose(env, q) {

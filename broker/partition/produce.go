@@ -59,7 +59,7 @@ func (l *leadership) cancel(from uint64) {
 func (r *Replica) produce(env *Env, q *Request) {
 	l := &r.lead
 	if r.opts.Machine != nil {
-		env.fail(q, &Error{Reason: ReasonInvalid, Message: "this group takes no records"})
+		env.fail(q, &Error{Reason: ReasonInvalid, Message: "an internal topic takes no records: name a topic of yours"})
 		return
 	}
 	if r.role != raft.StateLeader {

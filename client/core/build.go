@@ -20,11 +20,16 @@ type Build struct {
 func (b *Build) Do() { b.bytes, b.err = b.builder.Build() }
 
 // newBuilder begins a batch for q in the memory of an earlier one, if there is any to spare.
-func (p *Producer) newBuilder(q *partition) *record.Builder {
-	o := record.BuilderOptions{Codec: p.opts.Codec, BytesMax: recordBytesMax, ProducerID: 0}
-	if q.topic.bytesMax > 0 {
-		o.BytesMax = q.topic.bytesMax
+// batchBytesMax bounds a batch before compression: as the topic says, or by its default while that is not known.
+func (t *topic) batchBytesMax() int {
+	if t.bytesMax > 0 {
+		return t.bytesMax
 	}
+	return recordBytesMax
+}
+
+func (p *Producer) newBuilder(q *partition) *record.Builder {
+	o := record.BuilderOptions{Codec: p.opts.Codec, BytesMax: q.topic.batchBytesMax(), ProducerID: 0}
 	n := len(p.spare)
 	if n == 0 {
 		return record.NewBuilder(o)
