@@ -35,7 +35,7 @@ func (n *node) join(ctx context.Context, loaded *journal.Loaded) error {
 	case err != nil:
 		return fmt.Errorf("data directory %s: the cluster's birth: %w", n.data.Path(), err)
 	}
-	if err := n.learn(birthSeats(birth), false); err != nil {
+	if err := n.learn(BirthSeats(birth), false); err != nil {
 		return err
 	}
 	select {
@@ -50,7 +50,8 @@ func (n *node) join(ctx context.Context, loaded *journal.Loaded) error {
 	return n.data.Born(birth.ClusterID)
 }
 
-func birthSeats(b *cluster.Birth) (list []datadir.Seat) {
+// BirthSeats are the seats of a new cluster.
+func BirthSeats(b *cluster.Birth) (list []datadir.Seat) {
 	for _, m := range b.Members {
 		list = append(list, datadir.Seat{Node: m.NodeID, DirID: m.DirID, Replica: m.ReplicaID})
 	}

@@ -173,7 +173,7 @@ func (n *node) control(ctx context.Context) {
 			c := n.parts.Controller
 			if ev.view {
 				v := n.parts.View()
-				if err := n.learn(seatsOf(v), true); err != nil {
+				if err := n.learn(SeatsOf(v), true); err != nil {
 					n.fail(err)
 				}
 				n.carryOut(c.ViewChanged(v))

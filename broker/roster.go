@@ -15,7 +15,8 @@ import (
 // listens to. The metadata here may be behind; then the roster is what lets it hear of the brokers that came meanwhile, from one that it
 // knew before. It is kept in the data directory.
 
-func seatsOf(v *cluster.View) (list []datadir.Seat) {
+// SeatsOf are the seats that metadata names, those of removed nodes too.
+func SeatsOf(v *cluster.View) (list []datadir.Seat) {
 	for _, s := range v.Seats() {
 		list = append(list, datadir.Seat{Node: s.NodeID, DirID: s.DirID, Since: s.Since, Replica: s.ReplicaID, Addr: s.PeerAddr})
 	}
@@ -142,5 +143,5 @@ func (n *node) Join(ctx context.Context, peer transport.Hello) (transport.Joined
 		return transport.Joined{}, err
 	}
 	n.log.Warn("a new data directory is registered: every replica of the old one is replaced", "of", peer.NodeID, "directory", fmt.Sprintf("%x", peer.DirID[:4]), "old", fmt.Sprintf("%x", seat.DirID[:4]))
-	return transport.Joined{Birth: n.birth.Encode(), Replica: uint64(x.First), Seats: fromSeats(seatsOf(n.parts.View()))}, nil
+	return transport.Joined{Birth: n.birth.Encode(), Replica: uint64(x.First), Seats: fromSeats(SeatsOf(n.parts.View()))}, nil
 }

@@ -87,6 +87,13 @@ func Open(o Options) (*Dir, error) {
 	return d, nil
 }
 
+// OpenOn is Open on another file system than the machine's, without its lock and without a look at its medium. The directory and the one
+// that it is in must be there.
+func OpenOn(fs vfs.FS, o Options) (*Dir, error) {
+	d := &Dir{path: o.Dir, fs: fs}
+	return d, d.open(o)
+}
+
 func lockDir(dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("data directory %s can't be made: %w", dir, err)
@@ -143,7 +150,7 @@ func (d *Dir) create(o Options) error {
 			return fmt.Errorf("data directory %s holds %s but no identity: it is damaged; restore identity.a or identity.b from a backup, or move the directory away", d.path, name)
 		}
 	}
-	if err := vfs.OS().SyncDir(filepath.Dir(d.path)); err != nil {
+	if err := d.fs.SyncDir(filepath.Dir(d.path)); err != nil {
 		return err
 	}
 	d.identity = Identity{ClusterName: o.ClusterName, NodeID: o.NodeID}
@@ -210,4 +217,9 @@ func (d *Dir) save(next Identity) error {
 }
 
 // Close unlocks the directory.
-func (d *Dir) Close() error { return d.lock.Unlock() }
+func (d *Dir) Close() error {
+	if d.lock == nil {
+		return nil
+	}
+	return d.lock.Unlock()
+}

@@ -140,6 +140,9 @@ func (d *Dir) Seated(node uint64, dir ID) error {
 	return nil
 }
 
+// Seen is the newest start of a node that was listened to here, the zero one if none was.
+func (d *Dir) Seen(node uint64) Incarnation { return d.peers.seen[nodeKey(node)].Incarnation }
+
 // CheckPeer decides whether a broker that says it is this incarnation of node may be listened to, and remembers it if it is newer
 // than what was seen: a wiped directory or an old copy of one must not vote (architecture D11). starts are the last of its directory: a
 // copy that was started so often, or ran for so long, that its boot number is the higher one lacks the start that was seen.

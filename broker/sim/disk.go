@@ -41,11 +41,7 @@ func (n *Node) files() vfs.FS { return &tracked{FS: vfs.Inject(n.fs, n.disk), op
 
 // Before implements vfs.Injector.
 func (d *disk) Before(c vfs.Call) vfs.Fault {
-	if d.cutAfter > 0 && c.Op.Changes() {
-		if d.cutAfter--; d.cutAfter == 0 {
-			panic(powerCut{d.n, c})
-		}
-	}
+	d.power(c)
 	for i := range d.armed {
 		f := &d.armed[i]
 		if f.op != c.Op {
@@ -71,6 +67,15 @@ func (d *disk) Before(c vfs.Call) vfs.Fault {
 		return vfs.Fault{Lie: true}
 	}
 	return vfs.Fault{}
+}
+
+// power goes when enough changes were made.
+func (d *disk) power(c vfs.Call) {
+	if d.cutAfter > 0 && c.Op.Changes() {
+		if d.cutAfter--; d.cutAfter == 0 {
+			panic(powerCut{d.n, c})
+		}
+	}
 }
 
 // stopMax is how long a broker may run after its disk failed a change: a seal learns of it a little later.

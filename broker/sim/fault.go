@@ -50,6 +50,7 @@ func AllFaults() []Fault {
 		{"disk full", 3, func(w *World) bool { return w.some().fillDisk() }},
 		{"disk error armed", 5, func(w *World) bool { return w.some().armDisk() }},
 		{"directory lost", 4, func(w *World) bool { return w.doomed().loseDirectory() }},
+		{"old copy put back", 6, func(w *World) bool { return w.doomed().putBack() }},
 		{"bit flip in a sealed segment", 10, (*World).flipSealed},
 		{"leadership moved", 5, func(w *World) bool { return w.moveLeader() }},
 		{"restart", 4, func(w *World) bool { return w.restartAll() }},
@@ -359,7 +360,7 @@ func (n *Node) armDisk() bool {
 // memory stays right; reading the file again finds it.
 func (w *World) flipSealed() bool {
 	n := w.doomed()
-	if !n.seat.joined || n.seat.lost > 0 && !w.whole(n) {
+	if !n.seat.joined || n.stray || n.seat.lost > 0 && !w.whole(n) {
 		return false // what else it held is lost already
 	}
 	groups, err := n.fs.List(dataDir + "/groups")
@@ -440,6 +441,7 @@ func (w *World) Calm(base Options) {
 	w.calm = true
 	w.opts.LossPercent, w.opts.AnswerLossPercent, w.opts.StreamBreakPermille = base.LossPercent, 0, 0
 	for _, n := range w.nodes {
+		n.endStray()
 		n.disk.heal()
 	}
 }

@@ -112,7 +112,7 @@ func (r *Run) stable(number int32, value string) {
 	count := 0
 	for _, m := range p.Replicas {
 		n := r.Node(m.NodeID)
-		if n == r.victim || n.dir != m.Dir || n.holds(p.Group, value) {
+		if n == r.victim || n.stray || n.dir != m.Dir || n.holds(p.Group, value) {
 			count++
 		}
 	}

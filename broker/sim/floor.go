@@ -23,6 +23,7 @@ func floors() map[string]int {
 		"leader change":                2000,
 		"vote and stable":              300,
 		"segment sealed":               300,
+		"old copy refused":             300,
 		"directory registered":         8,
 		"members: partition moved":     20,
 		"members: replica replaced":    35,
@@ -47,6 +48,7 @@ func floors() map[string]int {
 	}
 	f["bit flip in a sealed segment"] = 2 // not every group has one
 	f["directory lost"] = 8               // again only when all that it held is replaced
+	f["old copy put back"] = 6            // and all others have met a start that is not in it
 	return f
 }
 

@@ -1,15 +1,15 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
+	"lograft/broker"
 	"lograft/broker/cluster"
+	"lograft/broker/datadir"
 	"lograft/broker/engine"
 	"lograft/broker/partition"
 	"lograft/segment/journal"
-	"lograft/segment/vfs"
 )
 
 // What a broker does about who is in a group, as the real driver does (broker/announce.go, roster.go): it tells the metadata which groups
@@ -52,7 +52,9 @@ func (r *Run) current(number int32) *cluster.Partition {
 
 // copyKey tells the copies of a partition apart that a broker has had one after the other: a new one may begin before the one that was
 // removed did.
-func (n *Node) copyKey(g partition.GroupID) uint64 { return n.id + 1000*uint64(n.lives[g]) }
+func (n *Node) copyKey(g partition.GroupID) uint64 {
+	return n.id + 1000*uint64(n.lives[g]) + 1_000_000*uint64(n.era)
+}
 
 // shownStart is the log start that one copy of a partition had shown when it was asked again.
 type shownStart struct {
@@ -74,6 +76,9 @@ func (r *Run) start(n *Node, p *cluster.Partition, start int64, from shownStart)
 
 // opened notes a replica that a broker opens: an id that was retired, or whose directory was lost, never comes back.
 func (n *Node) opened(r *partition.Replica) {
+	if n.stray {
+		return // anything may be in it; nobody listens to it
+	}
 	k := replicaKey{r.Group(), r.Node().BasicStatus().ID}
 	if before := n.ids[k.group]; before != k.replica {
 		n.retire(k.group) // a crash came between
@@ -95,7 +100,7 @@ func (n *Node) retire(g partition.GroupID) {
 
 // neverAgain holds every message that is a vote, or asks for one, against what is retired.
 func (n *Node) neverAgain(g partition.GroupID, from uint64) {
-	if n.w.retired[replicaKey{g, from}] {
+	if !n.stray && n.w.retired[replicaKey{g, from}] {
 		n.w.Break("node %d: replica %d of group %x is retired and votes", n.id, from, g[:2])
 	}
 }
@@ -159,50 +164,6 @@ func (n *Node) settledOf(v *cluster.View) (list []cluster.Moving) {
 	return list
 }
 
-// greet lets a broker learn from another one which replicas of the metadata group there are.
-func (n *Node) greet(peer *Node) {
-	var index uint64
-	var peers []partition.Peer
-	for _, s := range peer.parts.View().Seats() {
-		if s.ReplicaID != 0 {
-			index = max(index, s.Since)
-			peers = append(peers, partition.Peer{ReplicaID: s.ReplicaID, Node: s.NodeID})
-		}
-	}
-	if index <= n.seat.rosterIndex {
-		index, peers = peer.seat.rosterIndex, peer.seat.roster
-	}
-	if index > n.seat.rosterIndex {
-		n.seat.rosterIndex, n.seat.roster = index, peers
-		n.control(n.parts.Controller.RosterChanged(index, peers))
-	}
-}
-
-// loseDirectory empties a broker's disk: everything that it held is lost, and it comes back with another directory. Only one broker of
-// a run ever loses its files, and again only when everything that it held is replaced: else a majority could be lost.
-func (n *Node) loseDirectory() bool {
-	w := n.w
-	if w.victim != nil && w.victim != n || !n.seat.joined || !w.whole(n) {
-		return false
-	}
-	w.Log("node %d: its directory %x is lost", n.id, n.dir[:4])
-	n.Kill()
-	for g := range n.ids {
-		n.retire(g) // in any order: nothing is drawn
-	}
-	n.fs, n.disk = vfs.NewMem(), &disk{n: n}
-	for i := range n.dir {
-		n.dir[i] = byte(w.rng.IntN(256))
-	}
-	n.seat = seat{lost: n.seat.lost + 1}
-	w.victim, w.rot = nil, nil
-	if err := errors.Join(n.fs.MkdirAll(dataDir), n.fs.SyncDir(".")); err != nil {
-		w.Break("node %d: %v", n.id, err)
-	}
-	n.bootLater(w.between(100e6, 4e9))
-	return true
-}
-
 // whole reports whether a broker's directory is the registered one and nothing is on the move: no group counts on a replica that is lost.
 func (w *World) whole(n *Node) bool {
 	v := w.view()
@@ -233,7 +194,7 @@ func (n *Node) askToJoin(dir cluster.ID) {
 		if !ok {
 			continue
 		}
-		birth, meta := l.birth, l.parts.MetaGroup
+		birth, meta, told := l.birth, l.parts.MetaGroup, broker.SeatsOf(l.parts.View())
 		cmd := cluster.EncodeJoinBroker(cluster.JoinBroker{RequestID: w.requestID(), NodeID: n.id, DirID: dir, OldDirID: s.DirID, PeerAddr: address(n.id)})
 		l.Request(partition.Request{Op: partition.OpPropose, Group: meta, Command: cmd, Deadline: w.now + 2e9}, func(reply partition.Reply) {
 			if reply.Err != nil || n.dir != dir || n.seat.joined {
@@ -244,19 +205,22 @@ func (n *Node) askToJoin(dir cluster.ID) {
 				w.Log("node %d is not registered: %s %s", n.id, x.Reason, x.Message)
 				return
 			}
-			n.registered(birth, meta, uint64(x.First))
+			n.registered(birth, meta, uint64(x.First), told)
 		})
 		return
 	}
 }
 
 // registered starts a broker whose directory is registered: its replica of the metadata group is empty.
-func (n *Node) registered(birth *cluster.Birth, meta partition.GroupID, replica uint64) {
+func (n *Node) registered(birth *cluster.Birth, meta partition.GroupID, replica uint64, told []datadir.Seat) {
 	n.w.Log("node %d is registered with directory %x, metadata replica %d", n.id, n.dir[:4], replica)
 	n.w.Counts.Faults["directory registered"]++
-	n.birth = birth
+	n.birth, n.told = birth, told
 	n.disk.restart()
-	err := n.recordBirth(engine.Birth{Birth: journal.Birth{Group: meta, ReplicaID: replica, Settings: append([]byte{'M'}, birth.Encode()...)}})
+	err := n.openDir()
+	if err == nil {
+		err = n.recordBirth(engine.Birth{Birth: journal.Birth{Group: meta, ReplicaID: replica, Settings: append([]byte{'M'}, birth.Encode()...)}})
+	}
 	if err == nil {
 		n.seat.joined = true
 		err = n.Boot()

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 
+	"lograft/broker/datadir"
 	"lograft/broker/engine"
 	"lograft/broker/partition"
 	"lograft/broker/transport"
@@ -89,6 +90,7 @@ func (o *outbox) flush() {
 func (w *World) transmit(from, to uint64, buf []byte, refs []transport.Ref) {
 	w.Counts.Frames++
 	sender := w.Node(from)
+	in := sender.data.Incarnation()
 	if w.percent(w.opts.LossPercent) {
 		w.Counts.FramesLost++
 		if w.percent(50) { // as when a queue was full: the core is told
@@ -109,16 +111,20 @@ func (w *World) transmit(from, to uint64, buf []byte, refs []transport.Ref) {
 	}
 	for range copies {
 		delay := w.between(w.opts.NetDelayMin, w.opts.NetDelayMax) + w.between(0, w.slow[link{from, to}])
-		w.After(delay, func() { w.arrive(from, to, buf) })
+		w.After(delay, func() { w.arrive(from, to, in, buf) })
 	}
 }
 
-func (w *World) arrive(from, to uint64, buf []byte) {
+func (w *World) arrive(from, to uint64, in datadir.Incarnation, buf []byte) {
 	n := w.Node(to)
 	if !n.up || w.cuts[link{from, to}] {
 		return
 	}
-	n.wake(n.incarnation, func() { n.receive(from, buf) })
+	n.wake(n.incarnation, func() {
+		if n.hears(from, in) {
+			n.receive(from, buf)
+		}
+	})
 }
 
 // receive takes a frame off the wire.

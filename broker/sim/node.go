@@ -7,6 +7,7 @@ import (
 
 	"lograft/broker"
 	"lograft/broker/cluster"
+	"lograft/broker/datadir"
 	"lograft/broker/engine"
 	"lograft/broker/partition"
 	"lograft/broker/rpc"
@@ -31,6 +32,13 @@ type Node struct {
 	paused      bool
 	held        []func() // what would have happened while it was paused
 	clock       clock
+	data        *datadir.Dir                   // as of the newest start
+	met         map[uint64]datadir.Incarnation // whose frames this start takes
+	told        []datadir.Seat                 // by the one that registered the directory
+	stray       bool                           // it runs on an old copy of its directory
+	kept        *vfs.Mem                       // such a copy
+	keptBoot    uint64                         // the boot number in it
+	era         int                            // how many directories, and old copies of them, it has had
 	space       engine.Space
 	parts       *broker.Parts
 	workers     []*workerLoop
@@ -95,6 +103,9 @@ func (n *Node) born(birth *cluster.Birth) error {
 	if err := errors.Join(n.fs.MkdirAll(dataDir), n.fs.SyncDir(".")); err != nil {
 		return err
 	}
+	if err := n.openDir(); err != nil {
+		return err
+	}
 	b, ok := broker.MetaBirth(birth, n.id, n.dir)
 	if !ok {
 		return fmt.Errorf("node %d is not in the birth list", n.id)
@@ -139,6 +150,10 @@ func (n *Node) Boot() error {
 	}
 	n.disk.restart()
 	n.handles = handles{}
+	n.keep()
+	if err := n.openDir(); err != nil {
+		return err
+	}
 	j, loaded, err := n.openJournal()
 	if err != nil {
 		return err
@@ -284,12 +299,18 @@ func (n *Node) tick() {
 		n.post(i, engine.Event{Tick: true})
 	}
 	for _, peer := range n.w.nodes {
-		if peer != n && peer.up && !peer.paused && !n.w.cuts[link{peer.id, n.id}] {
-			for i := range n.workers {
-				n.post(i, engine.Event{Clock: &engine.PeerClock{Node: peer.id, Wall: peer.wall(), Full: peer.space.Full(), At: n.w.now}})
-			}
-			n.greet(peer)
+		if peer == n || !peer.up || peer.paused || n.w.cuts[link{peer.id, n.id}] {
+			continue
 		}
+		in := peer.data.Incarnation()
+		if n.met[peer.id] != in {
+			n.after(inc, 0, func() { n.hears(peer.id, in) }) // in an event of its own: it may end with the power of either
+			continue
+		}
+		for i := range n.workers {
+			n.post(i, engine.Event{Clock: &engine.PeerClock{Node: peer.id, Wall: peer.wall(), Full: peer.space.Full(), At: n.w.now}})
+		}
+		n.greet(peer)
 	}
 	n.announce()
 	n.after(inc, n.w.opts.TickEvery*100/n.clock.ticks, n.tick)
@@ -427,7 +448,10 @@ func (n *Node) startSync() {
 	}
 }
 
-func (n *Node) viewChanged() { n.control(n.parts.Controller.ViewChanged(n.parts.View())) }
+func (n *Node) viewChanged() {
+	n.learn(broker.SeatsOf(n.parts.View()), true)
+	n.control(n.parts.Controller.ViewChanged(n.parts.View()))
+}
 
 func (n *Node) control(eff broker.ControlEffects) {
 	for _, err := range eff.Failed {

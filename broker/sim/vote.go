@@ -14,7 +14,7 @@ func (n *Node) voted(g partition.GroupID, m *raft.Message) {
 		n.neverAgain(g, m.From)
 	}
 	self := m.Type == raft.MsgRequestVote
-	if !self && (m.Type != raft.MsgRequestVoteResponse || m.Reject) || n.w.rng.IntN(10) > 0 {
+	if n.stray || !self && (m.Type != raft.MsgRequestVoteResponse || m.Reject) || n.w.rng.IntN(10) > 0 {
 		return
 	}
 	n.w.Counts.Faults["vote and stable"]++
