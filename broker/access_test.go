@@ -85,7 +85,7 @@ func (s *secured) as(user string) *tls.Config {
 
 func probe(t *testing.T, addr string, creds transport.Credentials, hello transport.Hello) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := transport.Probe(ctx, addr, 1, creds, hello)
 	return err
@@ -161,7 +161,7 @@ func TestTLS(t *testing.T) {
 
 func httpGet(t *testing.T, c *tls.Config, url string) int {
 	t.Helper()
-	h := &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	h := &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	r, err := h.Get(url)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestCertificatesReload(t *testing.T) {
 	s := startSecured(t, 1, nil)
 	s.up(ctx, s.as(""))
 	alice, bob := s.as("alice"), s.as("bob")
-	ka, kb := s.clientAs(client.Options{TLS: alice, Timeout: 3 * time.Second}), s.clientAs(client.Options{TLS: bob})
+	ka, kb := s.clientAs(client.Options{TLS: alice, Timeout: 10 * time.Second}), s.clientAs(client.Options{TLS: bob})
 	for _, k := range []*client.Client{ka, kb} {
 		if _, err := k.DescribeCluster(ctx); err != nil {
 			t.Fatal(err)
@@ -204,7 +204,7 @@ func TestCertificatesReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k2 := s.clientAs(client.Options{TLS: second, Timeout: 3 * time.Second})
+	k2 := s.clientAs(client.Options{TLS: second, Timeout: 10 * time.Second})
 	if _, err := k2.DescribeCluster(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestCertificatesReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.reload <- struct{}{}
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		if _, err := k2.DescribeCluster(ctx); err != nil {
 			break
 		}

@@ -400,7 +400,7 @@ func TestStreamsEndWithTheirProof(t *testing.T) {
 		if code := status.Code(err); code != codes.Unauthenticated && code != codes.Unavailable {
 			t.Errorf("the stream of a %s ended with %v", name, err)
 		}
-		if late := time.Since(ends); late < -2*time.Second || late > 10*time.Second {
+		if late := time.Since(ends); late < -2*time.Second || late > 25*time.Second {
 			t.Errorf("it ended %v after its %s", late, name)
 		}
 	}
@@ -429,7 +429,7 @@ func TestEveryPathByEveryCaller(t *testing.T) {
 	}
 	base := "https://" + s.options[0].HTTPListen
 	get := func(c *tls.Config, method, path string) int {
-		h := &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+		h := &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}, Timeout: 30 * time.Second}
 		q, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(""))
 		if err != nil {
 			t.Fatal(err)

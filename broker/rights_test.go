@@ -246,7 +246,7 @@ func TestEveryMethodIsGuarded(t *testing.T) {
 
 // tryMethod calls a method with a request about topic t and returns the reason of its refusal: of the call, or of the item.
 func tryMethod(ctx context.Context, conn *grpc.ClientConn, path string, m protoreflect.MethodDescriptor) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	types := protoregistry.GlobalTypes
 	in, err := types.FindMessageByName(m.Input().FullName())
