@@ -91,3 +91,26 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// What a cluster and a group are born with, and what a command is answered, come from other brokers: each is read back as the same or
+// refused.
+func FuzzBirth(f *testing.F) {
+	f.Add((&Birth{ClusterID: ID{1}, ClusterName: "c", MetadataGroup: ID{2}, Members: []Member{{NodeID: 1, DirID: ID{3}, ReplicaID: 1, Voter: true}}}).Encode())
+	f.Add((&PartitionBirth{Topic: ID{1}, Number: 2, Voters: []uint64{1, 2, 3}, Learners: []uint64{4}, Replicas: []Replica{{ID: 1, NodeID: 1, Dir: ID{5}}}}).Encode())
+	f.Add((&Result{Reason: ReasonLimit, Message: "m", Topic: ID{1}, First: -1}).encode())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if b, err := DecodeBirth(data); err == nil { // a flag may be any byte
+			if again, err := DecodeBirth(b.Encode()); err != nil || !bytes.Equal(again.Encode(), b.Encode()) {
+				t.Fatalf("%+v, %v", b, err)
+			}
+		}
+		if p, err := DecodePartitionBirth(data); err == nil {
+			if again, err := DecodePartitionBirth(p.Encode()); err != nil || !bytes.Equal(again.Encode(), p.Encode()) {
+				t.Fatalf("%+v, %v", p, err)
+			}
+		}
+		if x, err := DecodeResult(data); err == nil && !bytes.Equal(x.encode(), data) {
+			t.Fatalf("%+v", x)
+		}
+	})
+}

@@ -33,6 +33,10 @@ type memory struct {
 	Gone    bool   `json:"gone,omitempty"`
 }
 
+// NodesMax is how many nodes are remembered: twice what a cluster's metadata names, brokers and removed nodes. When there are more, the node
+// that was removed the longest ago is forgotten; what only a peer tells of is not taken.
+const NodesMax = 1024
+
 // peerMemory is what is remembered of all brokers, on stable storage before anything of it is believed.
 type peerMemory struct {
 	stored copies
@@ -57,6 +61,8 @@ func (m *peerMemory) put(changes map[string]memory) error {
 	for k, v := range changes {
 		next[k] = v
 	}
+	for len(next) > NodesMax && forgetRemoved(next) {
+	}
 	b, err := json.Marshal(next)
 	if err != nil {
 		return err
@@ -66,6 +72,18 @@ func (m *peerMemory) put(changes map[string]memory) error {
 	}
 	m.seen = next
 	return nil
+}
+
+// forgetRemoved forgets the node that was removed first: it stays refused, as one that nobody knows. It reports false if none was removed.
+func forgetRemoved(nodes map[string]memory) bool {
+	oldest, found := "", false
+	for key, m := range nodes {
+		if m.Gone && (!found || m.Since < nodes[oldest].Since || m.Since == nodes[oldest].Since && key < oldest) {
+			oldest, found = key, true
+		}
+	}
+	delete(nodes, oldest)
+	return found
 }
 
 func nodeKey(node uint64) string { return strconv.FormatUint(node, 10) }
@@ -79,6 +97,8 @@ func (d *Dir) Learn(seats []Seat, own bool) (bool, error) {
 		old, known := d.peers.seen[key]
 		next := old
 		switch {
+		case !known && !own && len(d.peers.seen)+len(changes) >= NodesMax:
+			continue
 		case !known || s.Since > old.Since || s.Since == old.Since && old.DirID == (ID{}):
 			next = memory{Incarnation: Incarnation{DirID: s.DirID}, Since: s.Since, Replica: s.Replica, Addr: s.Addr, Gone: s.Gone}
 			if known && s.DirID == old.DirID {

@@ -97,6 +97,47 @@ func TestLearn(t *testing.T) {
 	check("the added node", Incarnation{DirID: ID{3}, Boot: 1, Nonce: 1}, true)
 }
 
+// However many nodes peers tell of, and however many come and go, what is remembered is bounded; the cluster's own seats are always taken,
+// and a node that was removed stays refused when it is forgotten.
+func TestNodesRememberedAreBounded(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	learn := func(own bool, from, to int, gone bool) {
+		t.Helper()
+		var seats []Seat
+		for node := from; node < to; node++ {
+			seats = append(seats, Seat{Node: uint64(node), DirID: ID{1}, Since: uint64(node), Gone: gone})
+		}
+		if _, err := d.Learn(seats, own); err != nil {
+			t.Fatal(err)
+		}
+	}
+	learn(true, 1, 4, false)
+	for from := 10; from < 3*NodesMax; from += 500 {
+		learn(false, from, from+500, false)
+	}
+	if n := len(d.Seats()); n != NodesMax {
+		t.Errorf("%d nodes are remembered of what peers told, want %d", n, NodesMax)
+	}
+	learn(true, 4, 6, false)
+	if err := d.Seated(5, ID{1}); err != nil {
+		t.Errorf("a broker of the cluster's own metadata: %v", err)
+	}
+
+	d = openDir(t, t.TempDir())
+	learn(true, 1, 4, false)
+	for from := 10; from < 3*NodesMax; from += 500 {
+		learn(true, from, from+500, true)
+	}
+	if n := len(d.Seats()); n != NodesMax {
+		t.Errorf("%d nodes are remembered of those that came and went, want %d", n, NodesMax)
+	}
+	for node, ok := range map[uint64]bool{1: true, 3: true, 10: false, 3 * NodesMax: false} {
+		if err := d.Seated(node, ID{1}); (err == nil) != ok {
+			t.Errorf("node %d: %v", node, err)
+		}
+	}
+}
+
 // startOf is a start of node 2 on a directory: who it is and which starts it knows of.
 func startOf(t *testing.T, path string, renewals int) (Incarnation, []Start) {
 	t.Helper()

@@ -28,6 +28,9 @@ func FuzzPeerQuestions(f *testing.F) {
 	f.Add((&repairAnswer{token: 9, verdict: repairUnknown, sum: 77}).encode())
 	f.Add((&pullAsk{token: 3, file: segment.SegmentSummary{Base: 1, Last: 5, Bytes: 100}, off: 50, bytes: 10}).encode())
 	f.Add((&pullAnswer{token: 4, gone: true, sum: 5}).encode())
+	f.Add((&filesAsk{token: 1, from: 20, to: 30}).encode())
+	f.Add(encodeFiles([]segment.SegmentSummary{{Base: 1, Last: 5, Bytes: 100}, {Base: 6, Last: 9, Bytes: 10}}))
+	f.Add((&refillWord{token: 5, term: 2, index: 40}).encode())
 	f.Add(command{commandTrim, 1 << 63, 9}.encode())
 	f.Add((&Config{RetentionMs: -1, SegmentBytes: 1 << 40, LogAppendTime: true, Version: 7}).encode(nil))
 	f.Add([]byte{})
@@ -43,6 +46,15 @@ func FuzzPeerQuestions(f *testing.F) {
 		}
 		if a, ok := decodePullAnswer(data); ok && len(data) != pullAnswerBytes {
 			t.Fatalf("%+v", a)
+		}
+		if a, ok := decodeFilesAsk(data); ok && (!bytes.Equal(a.encode(), data) || a.from == 0 || a.from > a.to) {
+			t.Fatalf("%+v", a)
+		}
+		if files, ok := decodeFiles(data); ok && (!bytes.Equal(encodeFiles(files), data) || len(files) > filesMax) {
+			t.Fatalf("%+v", files)
+		}
+		if w, ok := decodeRefillWord(data); ok && !bytes.Equal(w.encode(), data) {
+			t.Fatalf("%+v", w)
 		}
 		if c, err := decodeCommand(data); err == nil && !bytes.Equal(c.encode(), data) {
 			t.Fatalf("%+v", c)

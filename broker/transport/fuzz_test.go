@@ -46,6 +46,18 @@ func FuzzHello(f *testing.F) {
 	})
 }
 
+// A clock message is read back to the same bytes or is none.
+func FuzzClock(f *testing.F) {
+	f.Add(encodeClock(1_800_000_000_000, true))
+	f.Add(encodeClock(-1, false))
+	f.Add([]byte{clockKind})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if wall, full, ok := decodeClock(data); ok && !bytes.Equal(encodeClock(wall, full), data) {
+			t.Fatalf("%d, %v", wall, full)
+		}
+	})
+}
+
 func sampleFrame(msgs ...raft.Message) []byte {
 	e := NewEncoder()
 	for i := range msgs {
