@@ -126,7 +126,7 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 	groups := groupOptions{fs: o.FS, dataDir: o.DataDir, seed: o.Seed, electionTicks: o.ElectionTicks, heartbeatTicks: o.HeartbeatTicks,
 		segmentBytes: metaSegmentBytes, tailCacheBytes: o.TailCacheBytes, catchUpBytes: o.CatchUpBytes, messageBytes: o.MessageBytes, fillBytesPerTick: o.FillBytesPerTick, preferWindows: o.PreferWindows}
 	p := &Parts{MetaGroup: birth.MetadataGroup, meta: newMetaMachine(birth, o.OnView)}
-	groups.view, groups.files = p.View, segment.NewFileBudget(openFilesMax)
+	groups.view, groups.files, groups.tails = p.View, segment.NewFileBudget(openFilesMax), segment.NewTailBudget(tailCacheTotal)
 	full := groups.tailCacheBytes
 	groups.tailCacheBytes = tailCacheOf(full, len(loaded.Groups))
 	var opened, retired []journal.Birth

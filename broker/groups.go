@@ -34,6 +34,7 @@ type groupOptions struct {
 	refill           bool                 // this one's log was lost: it begins with nothing
 	view             func() *cluster.View // the metadata applied here
 	files            *segment.FileBudget
+	tails            *segment.TailBudget
 }
 
 // machine is the state machine that a partition's birth asks for, nil for a data partition.
@@ -54,7 +55,7 @@ func (o *groupOptions) machine(b *cluster.PartitionBirth) partition.Machine {
 }
 
 // Bounds of the tail caches: a group's holds what is in flight to its followers, or a leader reads its own file to send it; those of
-// many groups share a bound, by their number when each is opened.
+// many groups share a bound, by their number when each is opened, and by a budget that all draw on (segment.TailBudget), which counts.
 const (
 	tailCacheTotal  = 512 << 20
 	tailCacheLowest = 1 << 20
@@ -99,7 +100,7 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 	dir := groupDir(o.dataDir, st.Birth.Group)
 	log, recovery, err := segment.Open(segment.Options{
 		FS: o.fs, Dir: dir, Group: segment.GroupID(st.Birth.Group), Start: start,
-		SegmentBytes: segmentBytes, LimitOf: partition.SegmentLimit, TailCacheBytes: o.tailCacheBytes, Files: o.files,
+		SegmentBytes: segmentBytes, LimitOf: partition.SegmentLimit, TailCacheBytes: o.tailCacheBytes, Files: o.files, Tails: o.tails,
 		Mark: segment.Mark(st.Mark), CommitFloor: st.HardState.Commit, Snapshot: segment.SnapshotMark(st.Snapshot), JournalDamaged: damaged,
 	})
 	if err != nil {

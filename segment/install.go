@@ -128,6 +128,7 @@ func (l *Log) EndInstall(t *InstallTask, err error) (Recovery, error) {
 	}
 	n := t.fresh
 	l.start, l.startState, l.segs, l.last, l.next, l.time = n.start, n.startState, n.segs, n.last, n.next, n.time
+	l.tail.forget()
 	l.runs, l.limits, l.tail, l.durable = n.runs, n.limits, n.tail, n.durable
 	l.faulty, l.nextUnknown, l.unplaced, l.overwrite = n.faulty, n.nextUnknown, n.unplaced, n.overwrite
 	l.checkpoint, l.pins, l.doomed = n.checkpoint, nil, nil

@@ -205,6 +205,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed.Store(true)
+	l.tail.forget()
 	var errs []error
 	for _, s := range l.segs {
 		if s.file != nil {

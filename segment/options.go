@@ -38,6 +38,8 @@ type Options struct {
 	// TailCacheBytes bounds the payload bytes kept in memory behind the log's end. Default 4 MiB. Frames that are not yet on file are
 	// kept beyond it.
 	TailCacheBytes int
+	// Tails bounds the tail caches of many logs together; nil: each log's bound is all there is.
+	Tails *TailBudget
 	// PayloadBytesMax bounds a payload. Default 16 MiB.
 	PayloadBytesMax int
 	// SealedFilesMax bounds the open files of sealed segments. Default 4.

@@ -44,7 +44,7 @@ func Open(o Options) (*Log, Recovery, error) {
 	if err != nil {
 		return nil, Recovery{}, err
 	}
-	l := &Log{o: o, start: o.Start, shared: &cutLog{}, tail: tail{bytesMax: o.TailCacheBytes}}
+	l := &Log{o: o, start: o.Start, shared: &cutLog{}, tail: tail{bytesMax: o.TailCacheBytes, budget: o.Tails}}
 	l.o.CommitFloor = max(o.CommitFloor, o.Snapshot.Index)
 	r := &recovery{l: l, fs: o.FS}
 	if err := r.run(); err != nil {
