@@ -110,6 +110,9 @@ func (c *Consumer) openPartition(t *subscribed, m *pb.Topic, n int32, eff *Consu
 	c.parts = append(c.parts, r)
 }
 
+// refusedForGood is how long a partition was not readable when a refusal ends it: longer than it takes to log in anew.
+const refusedForGood = int64(3e9)
+
 // moved takes what became of a topic that is read: replicas on other nodes, more partitions, its end.
 func (c *Consumer) moved(now int64, t *subscribed, a *MetadataAnswer, eff *ConsumerEffects) {
 	refused := a.Err != nil && Refused(a.Err.Reason)
@@ -121,8 +124,10 @@ func (c *Consumer) moved(now int64, t *subscribed, a *MetadataAnswer, eff *Consu
 	for _, r := range c.parts {
 		switch {
 		case r.ended || r.topic != t && r.topic.of != t:
-		case refused: // the user or his rights are gone: no other broker answers otherwise
-			c.end(r, eff, a.Err)
+		case refused: // the user or his rights are gone, unless it is only a session that a broker forgot when it was started again
+			if r.failing > 0 && now-r.failing >= refusedForGood {
+				c.end(r, eff, a.Err)
+			}
 		case m != nil && bytes.Equal(r.topicID, m.GetId()):
 			if int(r.number) < len(m.GetPartitions()) {
 				c.follow(now, r, m.GetPartitions()[r.number])

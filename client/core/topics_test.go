@@ -147,8 +147,8 @@ func TestConsumerOfADeletedTopic(t *testing.T) {
 	}
 }
 
-// When the brokers that are asked anew refuse the user, every partition of the topic ends with that reason at once: no replica of it will
-// answer otherwise.
+// When the brokers that are asked anew refuse the user, every partition of the topic ends with that reason, but not before there was time to
+// log in anew: a broker that was started again refuses a session that it forgot.
 func TestConsumerIsRefused(t *testing.T) {
 	m := newMoving(t, from(0))
 	m.tell(false, 1, []uint64{1}, []uint64{1})
@@ -156,7 +156,14 @@ func TestConsumerIsRefused(t *testing.T) {
 	if len(m.ended) != 0 || m.looks != 2 {
 		t.Fatalf("%d looks, ended %v: a stream that broke is no reason to give up", m.looks, m.ended)
 	}
-	m.step(&ConsumerEvent{Metadata: &MetadataAnswer{Topics: []string{"t"}, Err: &Error{Reason: reasonUnauthenticated, Message: "user or password is wrong"}}})
+	refuse := func() {
+		m.step(&ConsumerEvent{Metadata: &MetadataAnswer{Topics: []string{"t"}, Err: &Error{Reason: reasonUnauthenticated, Message: "user or password is wrong"}}})
+	}
+	if refuse(); len(m.ended) != 0 {
+		t.Fatalf("ended %v when the session may only be forgotten", m.ended)
+	}
+	m.now += refusedForGood
+	refuse()
 	if !slices.Equal(m.ended, []string{"0 user or password is wrong", "1 user or password is wrong"}) || !m.c.Done() {
 		t.Errorf("ended %v", m.ended)
 	}
