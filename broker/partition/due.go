@@ -29,7 +29,7 @@ func (r *Replica) Skip(ticks int) {
 	r.node.TickN(ticks)
 	r.slow = slowDisk{}
 	r.heard += ticks
-	r.fill.budget = r.opts.FillBytesPerTick
+	r.fill.budget = r.opts.FillBytesPerTick * r.fill.pace.factor()
 	r.scrub.ticks += ticks
 }
 

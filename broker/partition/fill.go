@@ -49,6 +49,7 @@ type fill struct {
 	tries  int
 	bad    int
 	budget int
+	pace   fillPace
 
 	task   *segment.InstallTask
 	ready  *raft.Ready // taken, not advanced
@@ -103,7 +104,7 @@ func (r *Replica) takeSnapshot(env *Env, m raft.Message) (held bool) {
 
 func (r *Replica) beginFill(env *Env, m raft.Message, man segment.Manifest) {
 	f := &r.fill
-	*f = fill{phase: fillWaiting, msg: m, manifest: man, hash: man.Hash(), token: f.token, budget: f.budget}
+	*f = fill{phase: fillWaiting, msg: m, manifest: man, hash: man.Hash(), token: f.token, budget: f.budget, pace: f.pace}
 	r.stage(env)
 }
 
@@ -127,6 +128,8 @@ func (r *Replica) stage(env *Env) {
 			r.halt(env, fmt.Errorf("staged files: %w", open))
 			return
 		}
+		have, of := st.Have()
+		r.fill.pace.begin(env.Now, of-have)
 		r.pull(env)
 	})
 }
@@ -146,6 +149,7 @@ func (r *Replica) pull(env *Env) {
 		return
 	}
 	if !more {
+		f.pace.end(env.Now)
 		f.phase, f.ticks = fillQuiet, 0
 		return
 	}
@@ -209,7 +213,7 @@ func (r *Replica) takePull(env *Env, m *raft.Message) {
 // fillTick keeps a fill going: a place that became free, the bytes of a new tick, an answer that did not come.
 func (r *Replica) fillTick(env *Env) {
 	f := &r.fill
-	perTick := r.opts.FillBytesPerTick
+	perTick := r.opts.FillBytesPerTick * f.pace.factor()
 	f.budget = min(f.budget+perTick, perTick)
 	if f.phase == fillNone {
 		return
@@ -270,7 +274,7 @@ func (r *Replica) endFill() {
 	if f.staging != nil {
 		_ = f.staging.Close() // nothing of it was promised; what is on disk is a cache
 	}
-	r.fill = fill{token: f.token, budget: f.budget}
+	r.fill = fill{token: f.token, budget: f.budget, pace: f.pace}
 	r.lost.busy = false
 }
 

@@ -21,6 +21,8 @@ type station struct {
 	refused map[[16]byte]bool
 	clocks  map[uint64]int // clock messages taken, by node
 	asked   []Hello        // that asked to join
+	stall   chan struct{}  // frames wait until it is closed; nil: they don't
+	dropped int            // messages that were not sent
 }
 
 func newStation(t *testing.T, node uint64, dir byte) *station {
@@ -64,14 +66,22 @@ func (s *station) Join(_ context.Context, peer Hello) (Joined, error) {
 	return Joined{Birth: []byte("birth"), Replica: 7, Seats: []Seat{{Node: 1, DirID: [16]byte{1}, Since: 3, Addr: s.addr}}}, nil
 }
 
-func (s *station) Frame(uint64, []GroupMessage) {}
+func (s *station) Frame(uint64, []GroupMessage) {
+	if s.stall != nil {
+		<-s.stall
+	}
+}
 func (s *station) Clock(from uint64, _ int64, _ bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clocks[from]++
 }
-func (s *station) Dropped(uint64, []Ref) {}
-func (s *station) Peer(uint64, bool)     {}
+func (s *station) Dropped(_ uint64, refs []Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped += len(refs)
+}
+func (s *station) Peer(uint64, bool) {}
 
 func (s *station) refuse(dir byte) {
 	s.mu.Lock()
