@@ -68,7 +68,7 @@ var greedyAttacks = []attack{
 	{"counts of 2^31", func(s *siege) { s.calls(8, "mallory", hugeCounts) }, 96 << 20, nil},
 	{"many tiny elements", func(s *siege) { s.calls(4, "mallory", tinyElements) }, 512 << 20, nil},
 	{"deep nesting", func(s *siege) { s.calls(8, "mallory", deepNesting) }, 192 << 20, nil},
-	{"bombs", func(s *siege) { s.calls(8, "mallory", fetchBombs) }, 160 << 20, fillBombs},
+	{"bombs", func(s *siege) { s.calls(8, "mallory", fetchBombs) }, 256 << 20, fillBombs},
 	{"a compressed call", func(s *siege) { s.calls(8, "mallory", compressedCall) }, 96 << 20, nil},
 }
 
