@@ -46,7 +46,7 @@ func TestBench(t *testing.T) {
 				t.Errorf("%v: %v bytes written per payload byte", work, ratio)
 			}
 		case "e2e":
-			if n := number("records"); n < 400 || n > 501 {
+			if n := number("records"); n < 400 || n > 600 { // the second may last longer on a busy machine
 				t.Errorf("%v: %v records in a second at a rate of 500", work, n)
 			}
 		}
