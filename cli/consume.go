@@ -275,7 +275,9 @@ func (a *app) next(ctx context.Context, c feed, idle time.Duration, w *recordWri
 	for {
 		b, ended, over, err := poll(ctx, c, gaveUp, w.told)
 		switch {
-		case err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
+		case err != nil && ctx.Err() != nil: // also where a poll's own time ended at the same moment
+			return nil, nil, false, ctx.Err()
+		case err == nil || !errors.Is(err, context.DeadlineExceeded):
 			return b, ended, over, err
 		case idle > 0 && !time.Now().Before(gaveUp):
 			return nil, nil, false, errIdle

@@ -14,7 +14,8 @@ type memberLoad struct {
 	r       *Run
 	stopped bool
 	busy    string
-	leaving uint64 // the broker that is decommissioned, 0: none
+	moves   partition.GroupID // what the command that it is busy with moves; zero: anything
+	leaving uint64            // the broker that is decommissioned, 0: none
 }
 
 // Start implements Load.
@@ -28,6 +29,7 @@ func (l *memberLoad) more() {
 	if l.stopped || r.calm {
 		return
 	}
+	l.moves = partition.GroupID{}
 	switch x := r.rng.IntN(10); {
 	case l.leaving != 0 && x < 4:
 		node := l.leaving
@@ -50,6 +52,7 @@ func (l *memberLoad) reassign() {
 	t := topics[r.rng.IntN(len(topics))]
 	p := &t.Partitions[r.rng.IntN(len(t.Partitions))]
 	nodes := l.where(p)
+	l.moves = p.Group
 	what := "replica replaced"
 	switch {
 	case p.Moving():

@@ -279,16 +279,25 @@ func asWanted(p *cluster.Partition, replica *partition.Replica) error {
 // spares reports whether a group has a majority of its voters without the brokers that are away. One that is on the move spares none of
 // its brokers: which configuration is in effect, only its leader knows.
 func (r *Run) spares(p *cluster.Partition, away map[uint64]bool) bool {
-	missing := 0
+	missing, moving := 0, p.Moving() || r.mayMove(p)
 	for _, m := range p.Replicas {
 		switch {
-		case p.Moving() && away[m.NodeID]:
+		case moving && away[m.NodeID]:
 			return false
 		case slices.Contains(p.Current, m.ID) && (away[m.NodeID] || r.Node(m.NodeID).dir != m.Dir):
 			missing++
 		}
 	}
 	return p.Moving() || 2*missing < len(p.Current)
+}
+
+// mayMove reports whether the admin of members has asked for what moves a group and has no answer yet: the move may begin while who has
+// just gone still counts as heard (partition's majorityUp looks back up to two election timeouts).
+func (r *Run) mayMove(p *cluster.Partition) bool {
+	return slices.ContainsFunc(r.loads, func(l Load) bool {
+		m, ok := l.(*memberLoad)
+		return ok && m.busy != "" && (m.moves == partition.GroupID{} || m.moves == p.Group)
+	})
 }
 
 // groups are the groups that must serve after the faults, as the newest metadata has them.

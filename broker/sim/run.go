@@ -227,8 +227,12 @@ func (r *Run) served(p *cluster.Partition, away map[uint64]bool, until int64) er
 		if away[m.NodeID] || r.Node(m.NodeID) == r.victim { // what rotted there is found when it is read, and repaired (patrol)
 			continue
 		}
-		if _, err := r.ReadAll(m.NodeID, p, until-r.now+1e9); err != nil && slices.Contains(r.steady(r.current(p.Number)), m) {
-			return fmt.Errorf("partition %d on node %d: %w", p.Number, m.NodeID, err)
+		began := r.now
+		if _, err := r.ReadAll(m.NodeID, p, until-r.now+1e9); err != nil {
+			if slices.Contains(r.steady(r.current(p.Number)), m) {
+				return fmt.Errorf("partition %d on node %d: %w", p.Number, m.NodeID, err)
+			}
+			until += r.now - began // it moved away while it was asked: the others have the time that this took
 		}
 	}
 	return nil
