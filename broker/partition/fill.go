@@ -71,7 +71,7 @@ func (r *Replica) takeSnapshot(env *Env, m raft.Message) (held bool) {
 		return false
 	}
 	meta := &m.Snapshot.Metadata
-	if r.damage.wanted && meta.Index < r.log.LastIndex() {
+	if r.damage.wanted && meta.Index < r.log.LastIndex() && !r.contradicts(meta) {
 		r.refuseFill(env, &m, fmt.Errorf("a snapshot as of entry %d, the log to be replaced ends with %d", meta.Index, r.log.LastIndex()))
 		return true
 	}
@@ -100,6 +100,13 @@ func (r *Replica) takeSnapshot(env *Env, m raft.Message) (held bool) {
 		r.beginFill(env, m, man)
 	}
 	return true
+}
+
+// contradicts reports whether a snapshot shows that what this log holds from its index on was never committed: it is of a later term than
+// the log's last entry, so the entry there is another one (the core's rule for a snapshot below the one that it asked for, too).
+func (r *Replica) contradicts(meta *raft.SnapshotMetadata) bool {
+	term, err := r.log.Term(r.log.LastIndex())
+	return err == nil && meta.Term > term
 }
 
 func (r *Replica) beginFill(env *Env, m raft.Message, man segment.Manifest) {

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"lograft/raft"
@@ -63,4 +64,44 @@ func TestOverwriteBehindRot(t *testing.T) {
 	if d := s.r.Damaged(); len(d) != 1 || d[0].From != last {
 		t.Errorf("damage %v, want entry %d", d, last)
 	}
+	// The leader can't tell whether the damaged entry is its own: it replaces what would prove it. The replica asks for a snapshot, and takes
+	// one that ends before its own log does if it shows that the rest was never committed. broker/sim seed 1795806783704861896.
+	out := &kept{}
+	s.env.Out = out
+	s.follow(3, 2, last+1, last)
+	for range 30 {
+		s.r.Tick(&s.env)
+		s.settle()
+		for _, m := range out.take() {
+			if ask, ok := decodeRepairAsk(m.Context); ok && m.Type == MsgRepairAsk {
+				no := repairAnswer{token: ask.token, verdict: repairUnknown, sum: sumOfEntries(nil)}
+				s.r.Step(&s.env, 2, raft.Message{Type: MsgRepairAnswer, From: 2, To: 1, Context: no.encode()})
+			}
+		}
+		s.r.Step(&s.env, 2, raft.Message{Type: raft.MsgHeartbeat, From: 2, To: 1, Term: 3})
+		s.settle()
+	}
+	if !slices.ContainsFunc(out.take(), func(m raft.Message) bool { return m.Type == raft.MsgAppendResponse && m.RequestSnapshot > 0 }) {
+		t.Error("it does not ask for a snapshot")
+	}
+	for _, term := range []uint64{2, 3} {
+		man := segment.Manifest{Group: segment.GroupID{1}, Start: segment.Start{Index: last + 2, Term: term}, Last: segment.Start{Index: last + 2, Term: term}}
+		s.r.Step(&s.env, 2, raft.Message{Type: raft.MsgSnapshot, From: 2, To: 1, Term: 3, Snapshot: &raft.Snapshot{Data: man.Encode(),
+			Metadata: raft.SnapshotMetadata{Index: last + 2, Term: term, ConfState: raft.ConfState{Voters: []uint64{1, 2}}}}})
+		if taken := s.r.fill.phase != fillNone; taken != (term == 3) {
+			t.Errorf("a snapshot of term %d below the end of a log of term 2 is taken: %v", term, taken)
+		}
+	}
+}
+
+// kept keeps what is sent.
+type kept struct{ sent []raft.Message }
+
+// Send implements Sender.
+func (k *kept) Send(_ uint64, _ GroupID, m *raft.Message) { k.sent = append(k.sent, *m) }
+
+func (k *kept) take() []raft.Message {
+	sent := k.sent
+	k.sent = nil
+	return sent
 }

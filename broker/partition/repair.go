@@ -38,7 +38,8 @@ type damage struct {
 	// gone is the first entry of a damaged range that the leader has given up, 0: none. Where this replica can't go on without it, it asks
 	// for a snapshot in the place of its log.
 	gone   uint64
-	wanted bool // the core was told so
+	cut    uint64 // entry that a leader replaces and whose predecessor is damaged here, so that it can't be taken; 0: none
+	wanted bool   // the core was told so
 
 	verify  *ColdRead // a segment being checked because a read met damage
 	serving int       // cold reads for peers under way
@@ -75,7 +76,7 @@ func (r *Replica) lookForDamage(env *Env) {
 		return
 	}
 	r.node.SetElectable(r.electable())
-	d.asked, d.at, d.failed, d.rounds, d.ticks, d.frames, d.bytes = false, 0, 0, 0, 0, nil, 0
+	d.asked, d.at, d.failed, d.rounds, d.ticks, d.frames, d.bytes, d.cut = false, 0, 0, 0, 0, nil, 0, 0
 	d.hopes = slices.DeleteFunc(d.hopes, func(h hope) bool {
 		return !slices.ContainsFunc(now, func(f segment.FaultyRange) bool { return f.From == h.from })
 	})
@@ -126,7 +127,11 @@ func (r *Replica) takes(env *Env, entries []raft.Entry) bool {
 		if err == nil && term != entries[i].Term {
 			_, err := r.log.FrameAt(index - 1)
 			r.suspect(env, err)
-			return err == nil || len(r.damage.ranges) == 0 && !errors.Is(err, segment.ErrFaulty)
+			if err == nil || len(r.damage.ranges) == 0 && !errors.Is(err, segment.ErrFaulty) {
+				return true
+			}
+			r.damage.cut = index
+			return false
 		}
 	}
 	return true
@@ -147,14 +152,15 @@ func (r *Replica) underRepair() *Error {
 }
 
 // replaceLog asks the leader for a snapshot while there is damage that it has given up and without which nothing more can be appended or
-// applied here: its entries continue what this replica can't read, and nobody has that any more. The wish ends with the damage.
+// applied here: its entries continue what this replica can't read, or replace what follows that, and nobody has it any more. The wish
+// ends with the damage.
 func (r *Replica) replaceLog() {
 	d := &r.damage
 	at := slices.IndexFunc(d.ranges, func(f segment.FaultyRange) bool { return f.From == d.gone })
 	if at < 0 {
 		d.gone = 0
 	}
-	want := d.gone > 0 && (d.ranges[at].To > r.applied || r.growthBlocked())
+	want := d.gone > 0 && (d.ranges[at].To > r.applied || r.growthBlocked() || d.cut == d.ranges[at].To+1)
 	if want || d.wanted {
 		_ = r.node.ReplaceLog(want) // dropped without a leader, or if it was asked already: the next tick asks again
 	}
@@ -328,8 +334,8 @@ func (r *Replica) takeRepair(env *Env, m *raft.Message) {
 		return
 	}
 	f := d.ranges[d.at]
-	if a.verdict == repairGone && m.From == r.leader {
-		d.gone = f.From
+	if m.From == r.leader && (a.verdict == repairGone || a.verdict == repairUnknown && d.cut == f.To+1) {
+		d.gone = f.From // unknown: it replaces the entry that would prove the damaged ones to be its own
 	}
 	if a.verdict != repairHeld || a.sum != sumOfEntries(m.Entries) || !r.gather(env, &f, m.Entries) {
 		if !r.peerFailed() {
