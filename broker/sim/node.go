@@ -268,7 +268,7 @@ func (n *Node) Resume() {
 	held, inc := n.held, n.incarnation
 	n.paused, n.held = false, nil
 	for _, do := range held {
-		n.wake(inc, do)
+		n.after(inc, 0, do) // not now: a power cut that one of them meets, here or on another broker, would unwind past the rest
 	}
 }
 
