@@ -56,7 +56,7 @@ func (n *Node) learn(seats []datadir.Seat, own bool) {
 
 // hears reports whether a frame of a start of another broker is taken: the two have met, or meet now.
 func (n *Node) hears(from uint64, in datadir.Incarnation) bool {
-	if n.met[from] == in {
+	if from == n.id || n.met[from] == in { // with itself a broker agrees: a group on the move may have two replicas there
 		return true
 	}
 	peer := n.w.Node(from)
