@@ -25,13 +25,13 @@ type startWatch struct {
 
 func (s *startWatch) run() {
 	for _, n := range s.w.nodes {
-		asked := n.incarnation
+		asked, floor := n.incarnation, s.at[n.id] // two answers may overtake each other: what was known when it was asked counts
 		n.Request(partition.Request{Op: partition.OpListOffset, Which: partition.EarliestOffset, Consistency: partition.Committed, Group: s.part.Group, Deadline: s.w.now + 1e9}, func(r partition.Reply) {
 			if r.Err != nil {
 				return
 			}
-			if r.LogStart < s.at[n.id] {
-				s.w.Log("BACK: node %d (start %d) shows log start %d after %d", n.id, asked, r.LogStart, s.at[n.id])
+			if r.LogStart < floor {
+				s.w.Log("BACK: node %d (start %d) shows log start %d after %d", n.id, asked, r.LogStart, floor)
 				s.back = append(s.back, s.w.lines[len(s.w.lines)-1])
 			}
 			s.at[n.id] = max(s.at[n.id], r.LogStart)
