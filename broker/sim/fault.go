@@ -368,6 +368,9 @@ func (w *World) flipSealed() bool {
 		return false
 	}
 	group := groups[w.rng.IntN(len(groups))]
+	if group == w.spared {
+		return false
+	}
 	dir := dataDir + "/groups/" + group
 	names, err := n.fs.List(dir)
 	if err != nil {
