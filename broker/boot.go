@@ -189,18 +189,24 @@ func (p *Parts) soundMarks(j journal.Journal, states []journal.GroupState) error
 	if len(sound) == 0 {
 		return nil
 	}
-	for _, scope := range []journal.Scope{journal.Marks, journal.Hard} {
-		task := j.BeginSync(scope)
-		if task == nil {
-			continue
-		}
-		err := task.Do()
-		if j.EndSync(task, err); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
-		for _, g := range sound {
-			j.MarksSound(g)
-		}
+	if err := syncJournal(j, journal.Marks); err != nil {
+		return err
+	}
+	for _, g := range sound {
+		j.MarksSound(g)
+	}
+	return syncJournal(j, journal.Hard)
+}
+
+// syncJournal makes what was put into one of the journal's logs stable, before anything else runs that would.
+func syncJournal(j journal.Journal, scope journal.Scope) error {
+	task := j.BeginSync(scope)
+	if task == nil {
+		return nil
+	}
+	err := task.Do()
+	if j.EndSync(task, err); err != nil {
+		return fmt.Errorf("journal: %w", err)
 	}
 	return nil
 }

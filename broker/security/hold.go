@@ -7,6 +7,19 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
+// connOf is the connection over which a call came, nil if it is none of a listener's.
+func connOf(ctx context.Context) *floodConn {
+	caller, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := caller.AuthInfo.(connInfo)
+	if !ok {
+		return nil
+	}
+	return info.conn
+}
+
 // holds is what a connection holds for its client that is to be given back when it is closed, if not before.
 type holds struct {
 	mu     sync.Mutex
@@ -18,15 +31,11 @@ type holds struct {
 // first. A call that came over no connection of a listener has the first only.
 func Hold(ctx context.Context, give func()) (done func()) {
 	once := sync.OnceFunc(give)
-	caller, ok := peer.FromContext(ctx)
-	if !ok {
+	c := connOf(ctx)
+	if c == nil {
 		return once
 	}
-	info, ok := caller.AuthInfo.(connInfo)
-	if !ok {
-		return once
-	}
-	h := &info.conn.holds
+	h := &c.holds
 	h.mu.Lock()
 	closed := h.closed
 	if !closed {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"google.golang.org/grpc/peer"
 )
 
 // Bounds of connections that principals share and leave.
@@ -25,18 +23,14 @@ type principals struct {
 // open (0: no bound), or if too many principals share it: its calls are to be refused, and unless another principal uses it, too, it
 // takes no further ones and is closed soon. A call that came over no connection of a listener is not counted.
 func (w *Who) Connect(ctx context.Context, principal string, max uint64) bool {
-	caller, ok := peer.FromContext(ctx)
-	if !ok {
+	c := connOf(ctx)
+	if c == nil {
 		return true
 	}
-	info, ok := caller.AuthInfo.(connInfo)
-	if !ok {
-		return true
-	}
-	if last := info.conn.lastPrincipal.Load(); max == 0 && last != nil && *last == principal {
+	if last := c.lastPrincipal.Load(); max == 0 && last != nil && *last == principal {
 		return true // counted already
 	}
-	return info.conn.floods.principals.enter(info.conn, principal, max)
+	return c.floods.principals.enter(c, principal, max)
 }
 
 func (p *principals) enter(c *floodConn, principal string, max uint64) bool {

@@ -31,7 +31,7 @@ func startLograft(ctx context.Context, bin integration.Binaries, dir string) (sy
 func (l *lograft) stop() { l.cluster.Close() }
 
 func (l *lograft) version(ctx context.Context) (string, error) {
-	return "lograft " + gitCommit(ctx), nil
+	return "lograft " + integration.Commit(ctx), nil
 }
 
 // run runs `broker bench`.

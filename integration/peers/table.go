@@ -3,13 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
 	"lograft/client/bench"
+	"lograft/integration"
 )
 
 // names of the systems, in the order in which options.all starts them.
@@ -94,21 +93,11 @@ func digits(v float64) string {
 	return fmt.Sprintf("%.0f", v)
 }
 
-// spread is the median, the lowest and the highest of count values, count > 0.
+// spread is integration.Spread of count figures.
 func spread(count int, of func(int) float64) (mid, low, high float64) {
 	v := make([]float64, count)
 	for i := range v {
 		v[i] = of(i)
 	}
-	slices.Sort(v)
-	return (v[(count-1)/2] + v[count/2]) / 2, v[0], v[count-1]
-}
-
-// gitCommit is what the working directory is a checkout of.
-func gitCommit(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=10").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
+	return integration.Spread(v)
 }

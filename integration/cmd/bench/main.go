@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -141,10 +140,6 @@ func (o options) all(ctx context.Context) (failed error) {
 
 // stamp says when, of what and where.
 func (b *bench) stamp(ctx context.Context, took time.Duration) string {
-	commit := "unknown"
-	if out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=10").Output(); err == nil {
-		commit = strings.TrimSpace(string(out))
-	}
 	flags := ""
 	flag.Visit(func(f *flag.Flag) {
 		if f.Name != "out" && f.Name != "bin" && f.Name != "run" {
@@ -152,7 +147,7 @@ func (b *bench) stamp(ctx context.Context, took time.Duration) string {
 		}
 	})
 	host := fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
-	return fmt.Sprintf("*%s, commit %s, %s; load before the run %s; took %v;%s*\n", time.Now().UTC().Format("2006-01-02 15:04 UTC"), commit, host, loadAverage(), took.Round(time.Second), orNone(flags))
+	return fmt.Sprintf("*%s, commit %s, %s; load before the run %s; took %v;%s*\n", time.Now().UTC().Format("2006-01-02 15:04 UTC"), integration.Commit(ctx), host, loadAverage(), took.Round(time.Second), orNone(flags))
 }
 
 func orNone(flags string) string {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"lograft/integration"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,7 +39,7 @@ func TestSpread(t *testing.T) {
 		in             []float64
 		mid, low, high float64
 	}{{nil, 0, 0, 0}, {[]float64{3, 1, 2}, 2, 1, 3}, {[]float64{4, 1, 2, 3}, 2.5, 1, 4}} {
-		if mid, low, high := spreadOf(c.in); mid != c.mid || low != c.low || high != c.high {
+		if mid, low, high := integration.Spread(c.in); mid != c.mid || low != c.low || high != c.high {
 			t.Errorf("%v: %v %v %v", c.in, mid, low, high)
 		}
 	}

@@ -133,7 +133,7 @@ func restart(ctx context.Context, b *bench) (string, error) {
 		}
 		times = append(times, time.Since(began).Seconds())
 	}
-	mid, low, high := spreadOf(times)
+	mid, low, high := integration.Spread(times)
 	return fmt.Sprintf("A follower with %.2f GiB of log, killed with -9 and started, from start to /readyz, page cache warm, median of %d: **%.2f s** [%.2f, %.2f] (goal < 1 s with 10 GiB).\n",
 		float64(dirBytes(n.DataDir))/(1<<30), len(times), mid, low, high), nil
 }
@@ -216,7 +216,7 @@ func leaderKill(ctx context.Context, b *bench) (string, error) {
 	if a.failed > 0 {
 		err = errors.Join(err, fmt.Errorf("%d records failed, the first: %s", a.failed, a.first))
 	}
-	mid, low, high := spreadOf(gaps)
+	mid, low, high := integration.Spread(gaps)
 	limit := float64(electionTimeout.Milliseconds())
 	return fmt.Sprintf("kill -9 of the leader, %d times, while a record is sent every %v: longest gap between two acknowledgements, election timeout %.0f ms (drawn from [%.0f, %.0f)):\nmedian **%.0f ms = %.2fx** (goal <= 2x), max **%.0f ms = %.2fx** (goal <= 3x), min %.0f ms. Records failed: %d.\n",
 		len(gaps), writeEvery, limit, limit, 1.5*limit, mid, mid/limit, high, high/limit, low, a.failed), err
@@ -336,7 +336,7 @@ func tenth(looks [][]int64, which int) float64 {
 		}
 		v = append(v, float64(total))
 	}
-	mid, _, _ := spreadOf(v)
+	mid, _, _ := integration.Spread(v)
 	return mid
 }
 

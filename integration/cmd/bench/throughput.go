@@ -134,19 +134,7 @@ func spread(rs []result, of func(*result) float64) (mid, low, high float64) {
 	for i := range rs {
 		v = append(v, of(&rs[i]))
 	}
-	return spreadOf(v)
-}
-
-func spreadOf(v []float64) (mid, low, high float64) {
-	s := slices.Sorted(slices.Values(v))
-	if len(s) == 0 {
-		return 0, 0, 0
-	}
-	mid = s[len(s)/2]
-	if len(s)%2 == 0 {
-		mid = (mid + s[len(s)/2-1]) / 2
-	}
-	return mid, s[0], s[len(s)-1]
+	return integration.Spread(v)
 }
 
 // maybe is the median of a counter that may be missing.
@@ -160,7 +148,7 @@ func maybe(rs []result, format string, of func(*result) *float64) string {
 	if len(v) == 0 {
 		return "-"
 	}
-	mid, _, _ := spreadOf(v)
+	mid, _, _ := integration.Spread(v)
 	return fmt.Sprintf(format, mid)
 }
 
@@ -179,13 +167,13 @@ func throughputTable(b *bench, results [][]result, disk []float64) string {
 		fmt.Fprintf(&t, "| %s | %s | %s | %s | %s | %s | %s |\n", w.name, cell(rs, "%.0f", func(r *result) float64 { return r.RecordsPerSec }), cell(rs, "%.1f", func(r *result) float64 { return r.MBPerSec }),
 			one(func(r *result) float64 { return r.P50Ms }), one(func(r *result) float64 { return r.P99Ms }), one(func(r *result) float64 { return r.P999Ms }), one(func(r *result) float64 { return r.MaxMs }))
 	}
-	mid, low, high := spreadOf(disk)
+	mid, low, high := integration.Spread(disk)
 	fmt.Fprintf(&t, "| bare disk: 3 processes at once, each 1 MiB pwrite + fdatasync, the bytes of a `random` row each | - | %.1f [%.1f, %.1f] | - | - | - | - |\n\n", mid, low, high)
 	var ratios []float64
 	for i, r := range results[2] {
 		ratios = append(ratios, r.MBPerSec/disk[i])
 	}
-	mid, low, high = spreadOf(ratios)
+	mid, low, high = integration.Spread(ratios)
 	fmt.Fprintf(&t, "`random` by bare disk, round by round: **%.2f** [%.2f, %.2f] (goal >= 0.75).\n\n", mid, low, high)
 	t.WriteString("| work | bytes/batch | compression | batches/sync | syncs/s | sync ms | CPU us/MB brokers | CPU us/MB client | allocs/batch | written/payload |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for i, w := range rows {
