@@ -3,6 +3,7 @@ package security
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -207,5 +208,30 @@ func TestUnfinishedIsBounded(t *testing.T) {
 	}
 	if closed != 1 {
 		t.Errorf("%d of those that end nothing were closed, want 1", closed)
+	}
+}
+
+// What a stream holds that the broker ends is counted no more, whoever ends it: the connection sees the end pass in what is written.
+func TestEndedByTheBrokerIsNotCounted(t *testing.T) {
+	f, c, _, other := handshaken(t, false)
+	now := time.Now()
+	c.scan(append([]byte(preface), append(frameOn(1, frameHeaders, 4, nil), frameOn(1, frameData, 0, message(10_000)[:500])...)...), now)
+	if err := c.settle(now); err != nil || f.Unfinished() != 500 {
+		t.Fatalf("%d bytes are held, want 500: %v", f.Unfinished(), err)
+	}
+	read := make(chan error, 1)
+	reset := frameOn(1, frameReset, 0, make([]byte, 4))
+	go func() {
+		_, err := io.ReadFull(other, make([]byte, len(reset)))
+		read <- err
+	}()
+	if _, err := c.Write(reset); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	if f.Unfinished() != 0 {
+		t.Errorf("%d bytes are held of a stream that is over", f.Unfinished())
 	}
 }
