@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -134,5 +135,60 @@ func TestAnswersAreHeldUntilTheyLeave(t *testing.T) {
 			cancel()
 			conn.Close()
 		}
+	}
+}
+
+// An answer that gRPC refuses gives back what it holds of the budget: that of a call; those of a stream, of which it took one before it
+// refused the next; and that of a stream whose answers nobody counts.
+func TestRefusedAnswersGiveBack(t *testing.T) {
+	refused := errors.New("refused")
+	env := &Env{Answers: NewBudget(0)}
+	s := NewServer(env, noHost{})
+	sends := 0
+	after := func(taken int) func(any) error {
+		sends = 0
+		return func(any) error {
+			if sends++; sends > taken {
+				return refused
+			}
+			return nil
+		}
+	}
+	for name, call := range map[string]func() error{
+		"call": func() error {
+			ctx, answer := withAnswer(t.Context())
+			out, err := unary[*pb.FetchResponse](ctx, s, &bigAnswers{env: env, unary: true}, &pb.FetchRequest{})
+			if err != nil {
+				return err
+			}
+			if used := env.Answers.Used(); used != bigBytes {
+				t.Errorf("call: %d bytes are held before it is sent, want %d", used, bigBytes)
+			}
+			return answer.send(out, after(0))
+		},
+		"stream": func() error {
+			asked := 0
+			recv := func() (*pb.FetchStreamRequest, error) {
+				if asked++; asked > 2 {
+					<-t.Context().Done()
+					return nil, t.Context().Err()
+				}
+				return &pb.FetchStreamRequest{}, nil
+			}
+			return stream(t.Context(), s, &bigAnswers{env: env}, recv, after(1))
+		},
+		"uncounted stream": func() error {
+			send := after(0)
+			return serverStream(t.Context(), s, &bigAnswers{env: env}, &pb.FetchStreamRequest{}, func(m *pb.FetchStreamResponse) error { return send(m) })
+		},
+	} {
+		if err := call(); !errors.Is(err, refused) {
+			t.Errorf("%s: %v, want what gRPC said", name, err)
+		}
+		// What gRPC took and has not let go of is another parcel's, if it was another round.
+		if used := env.Answers.Used(); used != 0 && !(name == "stream" && used == bigBytes) {
+			t.Errorf("%s: %d bytes are held of answers that were refused", name, used)
+		}
+		env.Answers.give(int(env.Answers.Used()))
 	}
 }
