@@ -270,6 +270,9 @@ func TestConflict(t *testing.T) {
 	}
 	mustAppend(t, l, m.frames(1)...)
 	stale = l.BeginSync()
+	if marks := stale.Marks(); len(marks) != 0 {
+		t.Fatalf("a task that cuts nothing wants marks before its data: %+v", marks)
+	}
 	c := 20
 	fork := &maker{rng: rng, index: uint64(c + 1), term: 2, offset: want[c-1].NextOffset(), time: want[c-1].AppendTime}
 	want = append(want[:c:c], fork.frames(10)...)
