@@ -82,8 +82,8 @@ mutants-raft: ## the rules of raft/
 mutants-broker: ## the part of mutants that needs whole brokers
 	go run ./broker/mutants $(if $(ONLY),-only $(ONLY))
 
-faults: ## real brokers under every fault, a table at the end; CASE=name for one, KILLS=n for more leader kills, RECORDS=n for answers-dropped
-	LOGRAFT_FAULTS=$(or $(CASE),all) LOGRAFT_KILLS=$(KILLS) LOGRAFT_RECORDS=$(RECORDS) go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$|TestMembers' -count 1 -v -timeout $(LONG_TIMEOUT)
+faults: ## real brokers under every fault, a table at the end; CASE=name for one, ATTACK=part of the name of one attack of a siege, KILLS=n for more leader kills, RECORDS=n for answers-dropped
+	LOGRAFT_FAULTS=$(or $(CASE),all) LOGRAFT_ATTACK=$(ATTACK) LOGRAFT_KILLS=$(KILLS) LOGRAFT_RECORDS=$(RECORDS) go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$|TestMembers' -count 1 -v -timeout $(LONG_TIMEOUT)
 
 faults-short: ## the shortest cases of faults
 	LOGRAFT_FAULTS=short go test $(GOTEST_FLAGS) ./integration -run 'TestFaults$$|TestMembers' -count 1 -v -timeout $(LONG_TIMEOUT)

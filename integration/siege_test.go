@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,7 +90,11 @@ func siegeOf(attacks []attack, more time.Duration) func(*faultRun) {
 		n := f.c.Node(id)
 		good := newGood(f, n)
 		defer good.close()
+		only := os.Getenv("LOGRAFT_ATTACK") // a part of one attack's name; empty: all
 		for _, a := range attacks {
+			if !strings.Contains(a.name, only) {
+				continue
+			}
 			f.attack(&a, n, good, more)
 		}
 		switch again, err := f.c.WaitLeader(f.ctx, goodTopic, 0); {

@@ -69,6 +69,7 @@ var (
 	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
 	lz4Readers  = sync.Pool{New: func() any { return lz4.NewReader(nil) }}
 	zstdReaders sync.Pool // of *zstd.Decoder, made on first use since that can fail
+	zstdSmall   sync.Pool // of those that read windows of zstdWindow at most
 )
 
 // roomFor is how much memory to make ready for n bytes to compress: all that may be needed where it is needed, half where it can grow.
@@ -129,7 +130,7 @@ func stream(dst, src []byte, w resettable) ([]byte, error) {
 var errInflates = errors.New("records inflate beyond the limit")
 
 // decompress inflates src to at most bytesMax bytes. What is declared is checked before anything is allocated.
-func (c Codec) decompress(src []byte, bytesMax int) ([]byte, error) {
+func (c Codec) decompress(src []byte, bytesMax int) (out []byte, err error) {
 	switch c {
 	case CodecNone:
 		if len(src) > bytesMax {
@@ -137,44 +138,80 @@ func (c Codec) decompress(src []byte, bytesMax int) ([]byte, error) {
 		}
 		return src, nil
 	case CodecSnappy:
-		return unsnappy(src, bytesMax)
+		return unsnappy(nil, src, bytesMax)
+	}
+	err = c.read(src, zstdWindowMax, func(r io.Reader) error {
+		out, err = readLimited(r, bytesMax)
+		return err
+	})
+	return out, err
+}
+
+// inflate is decompress into dst, which it does not grow. What CodecNone gives is src.
+func (c Codec) inflate(dst, src []byte) (out []byte, err error) {
+	switch c {
+	case CodecNone:
+		return src, nil
+	case CodecSnappy:
+		return unsnappy(dst[:0:len(dst)], src, len(dst))
+	}
+	window := uint64(zstdWindowMax)
+	if len(dst) < zstdWindowMax {
+		window = zstdWindow
+	}
+	err = c.read(src, window, func(r io.Reader) error {
+		out, err = readInto(dst, r)
+		return err
+	})
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) && window < zstdWindowMax {
+		err = errInflates
+	}
+	return out, err
+}
+
+// read has take read what src inflates to: of gzip, lz4 or zstd, of which windows of up to window bytes are read, zstdWindow or
+// zstdWindowMax. They are read as a stream: then only windows are allocated ahead of the bytes, never what a frame declares.
+func (c Codec) read(src []byte, window uint64, take func(io.Reader) error) error {
+	switch c {
 	case CodecGzip:
 		r := gzipReaders.Get().(*gzip.Reader)
 		defer gzipReaders.Put(r)
 		if err := r.Reset(bytes.NewReader(src)); err != nil {
-			return nil, err
+			return err
 		}
-		return readLimited(r, bytesMax)
+		return take(r)
 	case CodecLZ4:
 		r := lz4Readers.Get().(*lz4.Reader)
 		defer lz4Readers.Put(r)
 		r.Reset(bytes.NewReader(src))
-		return readLimited(r, bytesMax)
+		return take(r)
 	case CodecZstd:
-		return unzstd(src, bytesMax)
+		return readZstd(src, window, take)
 	}
-	return nil, fmt.Errorf("unknown codec %d", c)
+	return fmt.Errorf("unknown codec %d", c)
 }
 
-// unzstd reads as a stream: then only windows are allocated ahead of the bytes, never what a frame declares.
-func unzstd(src []byte, bytesMax int) ([]byte, error) {
-	r, _ := zstdReaders.Get().(*zstd.Decoder)
+func readZstd(src []byte, window uint64, take func(io.Reader) error) error {
+	idle := &zstdReaders
+	if window == zstdWindow {
+		idle = &zstdSmall
+	}
+	r, _ := idle.Get().(*zstd.Decoder)
 	if r == nil {
 		var err error
-		r, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindowMax), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return nil, err
+		if r, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderLowmem(true)); err != nil {
+			return err
 		}
 	}
-	defer zstdReaders.Put(r)
+	defer idle.Put(r)
 	if err := r.Reset(bytes.NewReader(src)); err != nil {
-		return nil, err
+		return err
 	}
-	out, err := readLimited(r, bytesMax)
+	err := take(r)
 	if resetErr := r.Reset(nil); err == nil && resetErr != nil { // lets go of src
 		err = resetErr
 	}
-	return out, err
+	return err
 }
 
 // readLimited reads r to its end. The buffer doubles as bytes arrive, so it is never above twice what r gave, nor above bytesMax.
@@ -191,6 +228,23 @@ func readLimited(r io.Reader, bytesMax int) ([]byte, error) {
 		out = out[:len(out)+n]
 		if err == io.EOF {
 			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// readInto reads r to its end into dst, and returns the part of dst that it takes.
+func readInto(dst []byte, r io.Reader) ([]byte, error) {
+	for at := 0; ; {
+		if at == len(dst) {
+			return dst, atEnd(r)
+		}
+		n, err := r.Read(dst[at:])
+		at += n
+		if err == io.EOF {
+			return dst[:at], nil
 		}
 		if err != nil {
 			return nil, err
@@ -216,14 +270,14 @@ var xerialMagic = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0}
 
 const xerialHeaderBytes = 16
 
-func unsnappy(src []byte, bytesMax int) ([]byte, error) {
+// unsnappy appends what src inflates to, at most bytesMax bytes, to out, which is empty.
+func unsnappy(out, src []byte, bytesMax int) ([]byte, error) {
 	if !bytes.HasPrefix(src, xerialMagic) {
-		return snappyBlock(nil, src, bytesMax)
+		return snappyBlock(out, src, bytesMax)
 	}
 	if len(src) < xerialHeaderBytes {
 		return nil, errors.New("snappy: header cut short")
 	}
-	var out []byte
 	for src = src[xerialHeaderBytes:]; len(src) > 0; {
 		if len(src) < 4 {
 			return nil, errors.New("snappy: block length cut short")

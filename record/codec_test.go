@@ -62,6 +62,53 @@ func TestCodecRoundTrip(t *testing.T) {
 	}
 }
 
+// A batch inflates in given memory, of just the right size, and nowhere else; with one byte less it is refused, and so is a window that
+// is far larger than that memory. Its headers are counted without being made.
+func TestInflate(t *testing.T) {
+	r := seeded(t)
+	for _, c := range codecs {
+		for _, n := range []int{1, 100, 4096, 65537, 9<<20 + r.IntN(1<<20)} {
+			b := mustBuild(t, BuilderOptions{Codec: c, ProducerID: -1, BytesMax: 32 << 20}, Record{Value: text(r, n), Headers: []Header{{Key: "a"}, {Key: "b", Value: []byte("c")}}}, Record{Headers: make([]Header, 3)})
+			none := b.Codec() == CodecNone // few bytes are not compressed
+			want, err := b.Codec().decompress(b.Records(), 32<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dst := make([]byte, len(want))
+			raw, err := b.Inflate(dst)
+			if err != nil || !bytes.Equal(raw, want) || !none && &raw[0] != &dst[0] {
+				t.Fatalf("%v of %d bytes: %v", c, n, err)
+			}
+			if headers, err := b.Headers(raw, Limits{}); err != nil || headers != 5 {
+				t.Fatalf("%v of %d bytes: %d headers, %v; want 5", c, n, headers, err)
+			}
+			if _, err := b.Inflate(dst[1:]); !none && !errors.Is(err, ErrTooLarge) {
+				t.Fatalf("%v of %d bytes in one less: %v", c, n, err)
+			}
+		}
+	}
+	var wide bytes.Buffer
+	w, err := zstd.NewWriter(&wide, zstd.WithWindowSize(zstdWindowMax))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 { // in pieces, so that its length is not declared
+		_, err = w.Write(text(r, 1000))
+		if err == nil {
+			err = w.Flush()
+		}
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CodecZstd.inflate(make([]byte, 1<<20), wide.Bytes()); !errors.Is(err, errInflates) {
+		t.Errorf("a window of 8 MiB beside 1 MiB of memory: %v", err)
+	}
+	if _, err := CodecZstd.inflate(make([]byte, zstdWindowMax), wide.Bytes()); err != nil {
+		t.Errorf("a window of 8 MiB beside as much memory: %v", err)
+	}
+}
+
 // Blobs of other makers are read: the standard library's gzip, a zstd stream without a declared size, Java's snappy framing.
 func TestForeignBlobs(t *testing.T) {
 	want := text(seeded(t), 100_000)

@@ -73,6 +73,11 @@ func FuzzIterate(f *testing.F) {
 			}
 			raw, n, headers = rest, n+1, headers+len(got.Headers)
 		}
+		if inflated, err := b.Codec().decompress(k.Records, limit); err == nil {
+			if counted, err := b.Headers(inflated, Limits{DecompressedBytesMax: limit}); (err != nil) != failed || err == nil && counted != headers {
+				t.Fatalf("%d headers are counted, %v; %d are read, failed: %t", counted, err, headers, failed)
+			}
+		}
 		if headers*headerBytes > limit {
 			t.Fatalf("%d headers", headers)
 		}
@@ -107,6 +112,13 @@ func FuzzDecompress(f *testing.F) {
 		// A decoder that is new allocates its windows; bytes out double on the way.
 		if cost := after.TotalAlloc - before.TotalAlloc; cost > 4*limit+32<<20+4*uint64(len(data)) {
 			t.Fatalf("%v of %d bytes cost %d bytes of memory", c, len(data), cost)
+		}
+		if c == CodecNone {
+			return
+		}
+		into, intoErr := c.inflate(make([]byte, limit), data)
+		if window := c == CodecZstd && errors.Is(intoErr, errInflates); (intoErr == nil) != (err == nil) && !window || intoErr == nil && !bytes.Equal(into, out) {
+			t.Fatalf("%v of %d bytes: %d bytes, %v; in given memory %d bytes, %v", c, len(data), len(out), err, len(into), intoErr)
 		}
 	})
 }

@@ -28,31 +28,74 @@ func (b Batch) Iterate(lim Limits) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		raw, err := b.Codec().decompressIn(lim.Room, b.Records(), lim.DecompressedBytesMax)
 		if err != nil {
-			kind := ErrCorrupt
-			if errors.Is(err, errInflates) {
-				kind = ErrTooLarge
-			}
-			yield(Record{}, &InvalidError{kind, "records", b.Codec().String() + ": " + err.Error(), int64(len(b.Records())), int64(lim.DecompressedBytesMax)})
+			yield(Record{}, b.inflateError(err, lim.DecompressedBytesMax))
 			return
 		}
-		d := recordDecoder{batch: b, in: decoder{raw}, headersLeft: lim.DecompressedBytesMax / headerBytes, previousDelta: -1}
-		for i := int32(0); i < b.RecordsCount(); i++ {
-			r, err := d.next()
-			switch {
-			case errors.Is(err, errHeaders):
-				yield(Record{}, &InvalidError{ErrTooLarge, "headers of record", err.Error(), int64(i), int64(lim.DecompressedBytesMax)})
-				return
-			case err != nil:
-				yield(Record{}, &InvalidError{ErrCorrupt, "record", err.Error(), int64(i), int64(b.RecordsCount())})
-				return
-			}
-			if !yield(r, nil) {
-				return
-			}
+		b.Decode(raw, lim)(yield)
+	}
+}
+
+func (b Batch) inflateError(err error, bytesMax int) error {
+	kind := ErrCorrupt
+	if errors.Is(err, errInflates) {
+		kind = ErrTooLarge
+	}
+	return &InvalidError{kind, "records", b.Codec().String() + ": " + err.Error(), int64(len(b.Records())), int64(bytesMax)}
+}
+
+// Inflate undoes the compression of a batch's records in dst and returns the part of dst that they take; without a codec, where they are.
+// It takes no other memory but a decoder's, whose window is at most 1 MiB while dst has less than 8 MiB. The error is an *InvalidError, of
+// kind ErrTooLarge if dst, or that window, does not suffice.
+func (b Batch) Inflate(dst []byte) (raw []byte, err error) {
+	if raw, err = b.Codec().inflate(dst, b.Records()); err != nil {
+		return nil, b.inflateError(err, len(dst))
+	}
+	return raw, nil
+}
+
+// Decode is Iterate over records that are inflated already (Inflate). Keys and values share raw.
+func (b Batch) Decode(raw []byte, lim Limits) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		d := b.decoder(raw, lim)
+		d.all(yield)
+	}
+}
+
+// Headers counts the headers of all records in raw (Inflate), without taking memory. The error is that with which Decode would end.
+func (b Batch) Headers(raw []byte, lim Limits) (n int, err error) {
+	d := b.decoder(raw, lim)
+	d.skim = true
+	before := d.headersLeft
+	d.all(func(_ Record, e error) bool { err = e; return true })
+	return before - d.headersLeft, err
+}
+
+func (b Batch) decoder(raw []byte, lim Limits) recordDecoder {
+	if lim.DecompressedBytesMax <= 0 {
+		lim.DecompressedBytesMax = DecompressedBytesDefault
+	}
+	return recordDecoder{batch: b, in: decoder{raw}, bytesMax: lim.DecompressedBytesMax, headersLeft: lim.DecompressedBytesMax / headerBytes, previousDelta: -1}
+}
+
+// all yields every record.
+func (d *recordDecoder) all(yield func(Record, error) bool) {
+	b := d.batch
+	for i := int32(0); i < b.RecordsCount(); i++ {
+		r, err := d.next()
+		switch {
+		case errors.Is(err, errHeaders):
+			yield(Record{}, &InvalidError{ErrTooLarge, "headers of record", err.Error(), int64(i), int64(d.bytesMax)})
+			return
+		case err != nil:
+			yield(Record{}, &InvalidError{ErrCorrupt, "record", err.Error(), int64(i), int64(b.RecordsCount())})
+			return
 		}
-		if n := len(d.in.b); n > 0 {
-			yield(Record{}, &InvalidError{ErrCorrupt, "records", "bytes behind the last record", int64(n), 0})
+		if !yield(r, nil) {
+			return
 		}
+	}
+	if n := len(d.in.b); n > 0 {
+		yield(Record{}, &InvalidError{ErrCorrupt, "records", "bytes behind the last record", int64(n), 0})
 	}
 }
 
@@ -64,8 +107,10 @@ var (
 
 // recordDecoder reads the records of one batch in order.
 type recordDecoder struct {
-	batch Batch
-	in    decoder
+	batch    Batch
+	in       decoder
+	bytesMax int  // by which errors say what was too much
+	skim     bool // headers are read and not kept
 	// headersLeft bounds the headers of all records still to come. Invariant: a slice of headers is made only after it was charged here.
 	headersLeft int
 	// previousDelta is the last record's offset delta, -1 before the first. Invariant: deltas rise strictly and end at LastOffsetDelta.
@@ -122,8 +167,11 @@ func (d *recordDecoder) headers(in *decoder) ([]Header, error) {
 		return nil, errHeaders
 	}
 	d.headersLeft -= int(n)
-	out := make([]Header, n)
-	for i := range out {
+	var out []Header
+	if !d.skim {
+		out = make([]Header, n)
+	}
+	for i := range n {
 		size, ok := in.length()
 		if !ok {
 			return nil, errMalformed
@@ -136,7 +184,9 @@ func (d *recordDecoder) headers(in *decoder) ([]Header, error) {
 		if !ok {
 			return nil, errMalformed
 		}
-		out[i] = Header{Key: string(key), Value: value}
+		if !d.skim {
+			out[i] = Header{Key: string(key), Value: value}
+		}
 	}
 	return out, nil
 }

@@ -10,8 +10,9 @@ import (
 // Budget bounds the bytes of record batches that a broker holds for all of its clients: one of appends without an answer, another of
 // answers that are not sent yet. Nil has no bound.
 type Budget struct {
-	max  int64
-	used atomic.Int64
+	max    int64
+	used   atomic.Int64
+	within *Budget // takes and gives with it; nil: none
 }
 
 // BudgetBytesDefault is the bound where nobody sets one.
@@ -31,7 +32,7 @@ func (b *Budget) take(n int) bool {
 	if b == nil {
 		return true
 	}
-	if used := b.used.Add(int64(n)); used > b.max && used != int64(n) {
+	if used := b.used.Add(int64(n)); used > b.max && used != int64(n) || !b.within.take(n) {
 		b.used.Add(int64(-n))
 		return false
 	}
@@ -44,6 +45,7 @@ func (b *Budget) Give(n int) { b.give(n) }
 func (b *Budget) give(n int) {
 	if b != nil {
 		b.used.Add(int64(-n))
+		b.within.give(n)
 	}
 }
 

@@ -62,23 +62,22 @@ type fetching struct {
 	plainRecords bool
 }
 
-// response makes the answer. held is what it takes of the budget of answers beside the reply's own bytes (Effects.Held).
-func (f *fetching) response(env *Env, r *partition.Reply) (out *pb.FetchResponse, held int, refused *partition.Error) {
+// response makes the answer. Plain records are added to held, and nothing of the answer is the reply's then.
+func (f *fetching) response(env *Env, r *partition.Reply, held *plainHeld) (out *pb.FetchResponse, refused *partition.Error) {
 	out = &pb.FetchResponse{HighWatermark: r.HighWatermark, HighConfirmed: r.HighConfirmed, LogStart: r.LogStart, LeaderEpoch: r.LeaderEpoch,
 		ServedBy: env.Dir.NodeID(), Session: sessionToken(f.group, r.Applied), NextOffset: f.offset}
 	if n := len(r.Batches); n > 0 {
 		last, err := record.Parse(r.Batches[n-1])
 		if err != nil {
-			return nil, 0, &partition.Error{Reason: partition.ReasonInternal, Message: err.Error()}
+			return nil, &partition.Error{Reason: partition.ReasonInternal, Message: err.Error()}
 		}
 		out.NextOffset = last.NextOffset()
 	}
 	if !f.plainRecords {
 		out.Batches = r.Batches
-		return out, 0, nil
+		return out, nil
 	}
-	held, refused = f.plain(env, r.Batches, out)
-	return out, held, refused
+	return out, f.plain(env, r.Batches, out, held)
 }
 
 // Fetch is the unary call.
@@ -100,18 +99,20 @@ func (s *Fetch) Step(now int64, ev *Event, eff *Effects) {
 			eff.fail(err)
 			return
 		}
+		q.Borrow = true
 		s.fetching = fetching{group: q.Group, offset: q.Offset, plainRecords: m.GetPlainRecords()}
 		s.ask(eff, q)
 	case ev.Reply != nil && ev.Reply.Err != nil:
 		eff.fail(ev.Reply.Err)
 	case ev.Reply != nil:
 		s.env.Caller.charge(now, spendFetch, ev.Reply.Bytes)
-		out, held, err := s.response(s.env, ev.Reply)
+		held := plainHeld{}
+		out, err := s.response(s.env, ev.Reply, &held)
 		if err != nil {
 			eff.fail(err)
 			return
 		}
-		eff.Send, eff.Held = append(eff.Send, out), held
+		held.send(eff, out, ev.Reply)
 		eff.Done = true
 	}
 }
@@ -157,16 +158,14 @@ func (s *FetchStream) answer(now int64, r *partition.Reply, eff *Effects) {
 		return
 	}
 	delete(s.inflight, r.Token)
-	out := &pb.FetchStreamResponse{CorrelationId: f.correlation}
+	out, held := &pb.FetchStreamResponse{CorrelationId: f.correlation}, plainHeld{}
 	err := r.Err
 	if err == nil {
 		s.env.Caller.charge(now, spendFetch, r.Bytes)
-		var held int
-		out.Response, held, err = f.response(s.env, r)
-		eff.Held += held
+		out.Response, err = f.response(s.env, r, &held)
 	}
 	if err != nil {
 		out.Response, out.Error = nil, toError(s.env.Dir, err)
 	}
-	eff.sendLent(out, r)
+	held.send(eff, out, r)
 }

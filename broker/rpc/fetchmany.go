@@ -23,13 +23,13 @@ type FetchPartitions struct {
 	looking  int            // first answers that have not come yet
 	bytes    int
 	wanted   int
-	held     int // of the budget of answers, by results
+	held     plainHeld // by results
 }
 
 // release implements releaser.
 func (s *FetchPartitions) release() {
-	s.env.Answers.give(s.held)
-	s.held = 0
+	s.env.GiveHeld(s.held.bytes)
+	s.held = plainHeld{}
 }
 
 // NewFetchPartitions begins a call; its one message is a *pb.FetchPartitionsRequest.
@@ -51,9 +51,9 @@ func (s *FetchPartitions) Step(now int64, ev *Event, eff *Effects) {
 		return
 	}
 	if s.looking == 0 && (s.bytes >= s.wanted || len(s.asked) == 0) {
-		eff.Send = append(eff.Send, &pb.FetchPartitionsResponse{Results: s.results})
-		eff.Done = true
-		eff.Held, s.held = s.held, 0
+		eff.lend(&pb.FetchPartitionsResponse{Results: s.results}, s.held.lent)
+		eff.Held, eff.Done = s.held.bytes, true
+		s.held = plainHeld{}
 	}
 }
 
@@ -98,9 +98,7 @@ func (s *FetchPartitions) take(now int64, r *partition.Reply, eff *Effects) {
 	out, err := (*pb.FetchResponse)(nil), r.Err
 	if err == nil {
 		s.env.Caller.charge(now, spendFetch, r.Bytes)
-		var held int
-		out, held, err = s.fetches[i].response(s.env, r)
-		s.held += held
+		out, err = s.fetches[i].response(s.env, r, &s.held)
 	}
 	if err != nil {
 		s.results[i] = &pb.FetchPartitionsResult{Error: toError(s.env.Dir, err)}

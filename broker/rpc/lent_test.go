@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"lograft/api/codec"
 	pb "lograft/api/lograft/v1"
 	"lograft/broker/partition"
 	"lograft/internal/buffers"
@@ -37,12 +38,45 @@ func TestFetchStreamHandsOnWhatItBorrowed(t *testing.T) {
 	}
 }
 
-// Unary calls don't: their answers leave the session without anybody who could free them.
-func TestUnaryFetchDoesNotBorrow(t *testing.T) {
-	d := newDesk(t, 1)
-	d.s = NewFetch(d.env())
-	if eff := d.step(&Event{Message: &pb.FetchRequest{Partition: ref(0)}}); len(eff.Requests) != 1 || eff.Requests[0].Borrow {
-		t.Errorf("%+v", eff.Requests)
+// A single fetch borrows, too: the memory goes with its answer to who sends it. Of plain records none of the reply's memory is left.
+func TestUnaryFetchHandsOnWhatItBorrowed(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		d := newDesk(t, 1)
+		d.s = NewFetch(d.env())
+		eff := d.step(&Event{Message: &pb.FetchRequest{Partition: ref(0), PlainRecords: plain}})
+		if len(eff.Requests) != 1 || !eff.Requests[0].Borrow {
+			t.Fatalf("%+v does not borrow", eff.Requests)
+		}
+		l, freed := loan(t)
+		r := &partition.Reply{Token: eff.Requests[0].Token, Batches: [][]byte{batchAt(t, 0, 1, 10)}, Lent: l}
+		eff = d.step(&Event{Reply: r})
+		if len(eff.Send) != 1 || len(eff.Lent) != 1 || eff.Lent[0] == nil || freed() {
+			t.Fatalf("%d messages with the loans %v, freed: %t", len(eff.Send), eff.Lent, freed())
+		}
+		if (eff.Lent[0] == l) == plain || (r.Lent == nil) == plain {
+			t.Errorf("plain %t: the answer has the reply's loan: %t, and the reply: %t", plain, eff.Lent[0] == l, r.Lent != nil)
+		}
+	}
+}
+
+// The memory of a unary answer is given back when gRPC has let go of it.
+func TestUnaryAnswerIsFreed(t *testing.T) {
+	l, freed := loan(t)
+	_, answer := withAnswer(context.Background())
+	answer.lent = l
+	err := answer.send(&pb.FetchResponse{Batches: [][]byte{make([]byte, 8<<10)}}, func(m any) error {
+		if freed() {
+			t.Error("freed before it is sent")
+		}
+		out, err := codec.Codec{}.Marshal(m)
+		if err == nil && freed() {
+			t.Error("freed while gRPC has it")
+		}
+		out.Free()
+		return err
+	})
+	if err != nil || !freed() {
+		t.Errorf("freed: %t, %v", freed(), err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
+
+	"lograft/internal/buffers"
 )
 
 // parcel is the answers of one round on their way: what they hold of the budgets is given back when gRPC holds none of them any more, or
@@ -46,8 +48,11 @@ func (p *parcel) drop() {
 
 type unaryKey struct{}
 
-// unaryAnswer passes the parcel of a unary call's answer to who sends it.
-type unaryAnswer struct{ parcel *parcel }
+// unaryAnswer passes what the answer of a unary call holds to who sends it.
+type unaryAnswer struct {
+	parcel *parcel
+	lent   *buffers.Loan // the garbage collector's if the answer is not sent
+}
 
 func withAnswer(ctx context.Context) (context.Context, *unaryAnswer) {
 	a := &unaryAnswer{}
@@ -56,7 +61,7 @@ func withAnswer(ctx context.Context) (context.Context, *unaryAnswer) {
 
 // send hands the answer to gRPC.
 func (a *unaryAnswer) send(m any, sendMsg func(any) error) error {
-	o := outgoing{message: m.(proto.Message), parcel: a.parcel}
+	o := outgoing{message: m.(proto.Message), lent: a.lent, parcel: a.parcel}
 	err := sendMsg(o.wire())
 	if err != nil {
 		a.parcel.drop()

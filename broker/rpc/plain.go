@@ -1,8 +1,15 @@
 package rpc
 
 import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
+
 	pb "lograft/api/lograft/v1"
 	"lograft/broker/partition"
+	"lograft/internal/buffers"
 	"lograft/record"
 )
 
@@ -10,70 +17,196 @@ import (
 // times that as a message of its own.
 const (
 	recordsInflatedMax = 16 << 20 // of one batch
-	plainAnswerMax     = 64 << 20 // of one answer in memory, counted by plainCost
+	plainBatchMax      = 64 << 20 // of one batch in memory, counted by plainBatch
+	plainAnswerMax     = 16 << 20 // of one answer, if it is more than one batch
+	plainBytesMin      = 16 << 20 // of all answers: a quarter of the budget of answers, or this
+	plainIdleMax       = 32 << 20 // of memory kept for the next ones
 	plainRecordBytes   = 160      // a pb.Record and its pointer
 	plainHeaderBytes   = 80
-	plainStep          = 1 << 20 // by which the broker's budget is asked for more
+
+	// What inflates to more than inflateSmallBytes is inflated one batch at a time; the others a few at a time. inflateWaitsMax wait.
+	inflateSmallBytes = 1 << 20
+	inflateSmallRatio = 64 // to which more than good batches shrink
+	inflateSmallMax   = 4
+	inflateWaitsMax   = 64
 )
 
-func plainCost(r *record.Record) int {
-	n := plainRecordBytes + len(r.Key) + len(r.Value)
-	for i := range r.Headers {
-		n += plainHeaderBytes + len(r.Headers[i].Key) + len(r.Headers[i].Value)
-	}
-	return n
+// Plain bounds what a broker spends on plain records, for all of its clients: the memory that they hold until gRPC has let go of them,
+// which is used again, and how many batches are inflated at a time. It is safe for concurrent use.
+type Plain struct {
+	budget       *Budget
+	memory       *buffers.Pool // nil: all memory is fresh
+	small, large *lane         // nil: no bound
 }
 
-// plain turns batches into records, as many batches as there is room for, at least one. What they take in memory is taken from the budget
-// of answers and returned as held; who sends them gives it back (Effects.Held).
-func (f *fetching) plain(env *Env, batches [][]byte, out *pb.FetchResponse) (held int, refused *partition.Error) {
+// NewPlain makes the bounds of plain records within a budget of answers.
+func NewPlain(answers *Budget) *Plain {
+	share := max(answers.max/4, plainBytesMin)
+	return &Plain{budget: &Budget{max: share, within: answers}, memory: buffers.NewPool(plainIdleMax), small: newLane(inflateSmallMax), large: newLane(1)}
+}
+
+// Used is what plain records hold now, bytes.
+func (p *Plain) Used() int64 { return p.budget.Used() }
+
+// plain is Env.Plain, or what stands for it.
+func (e *Env) plain() *Plain {
+	if e.Plain != nil {
+		return e.Plain
+	}
+	return &Plain{budget: e.Answers}
+}
+
+// lane lets some pass at a time. A nil lane lets all pass.
+type lane struct {
+	slots   chan struct{}
+	waiting atomic.Int32
+}
+
+func newLane(n int) *lane { return &lane{slots: make(chan struct{}, n)} }
+
+// enter waits for a place; it reports false if too many wait already. Who has a place holds it for as long as a batch takes to inflate.
+func (l *lane) enter() bool {
+	if l == nil {
+		return true
+	}
+	defer l.waiting.Add(-1)
+	if l.waiting.Add(1) > inflateWaitsMax {
+		return false
+	}
+	l.slots <- struct{}{}
+	return true
+}
+
+func (l *lane) leave() {
+	if l != nil {
+		<-l.slots
+	}
+}
+
+func inflateBusy() *partition.Error {
+	return &partition.Error{Reason: partition.ReasonOverloaded, RetryAfterMs: overloadedRetryMs,
+		Message: fmt.Sprintf("%d batches wait to be inflated for plain records: retry, or fetch batches instead", inflateWaitsMax)}
+}
+
+// inflated calls use with the records of a batch without their compression, in memory that is another's afterwards.
+func (p *Plain) inflated(b record.Batch, use func(raw []byte) *partition.Error) *partition.Error {
+	if b.Codec() == record.CodecNone {
+		return use(b.Records())
+	}
+	refused, err := p.inflateSmall(b, use)
+	if errors.Is(err, record.ErrTooLarge) {
+		refused, err = p.inflateLarge(b, use)
+	}
+	if err != nil {
+		return notPlain(err)
+	}
+	return refused
+}
+
+func (p *Plain) inflateSmall(b record.Batch, use func([]byte) *partition.Error) (refused *partition.Error, err error) {
+	if !p.small.enter() {
+		return inflateBusy(), nil
+	}
+	defer p.small.leave()
+	lent := p.memory.Lend()
+	defer lent.Free()
+	raw, err := b.Inflate(lent.Get(min(inflateSmallBytes, inflateSmallRatio*len(b))))
+	if err != nil {
+		return nil, err
+	}
+	return use(raw), nil
+}
+
+func (p *Plain) inflateLarge(b record.Batch, use func([]byte) *partition.Error) (refused *partition.Error, err error) {
+	if !p.large.enter() {
+		return inflateBusy(), nil
+	}
+	defer p.large.leave()
+	lent := p.memory.Lend()
+	defer lent.Free()
+	raw, err := b.Inflate(lent.Get(recordsInflatedMax))
+	if err != nil {
+		return nil, err
+	}
+	return use(raw), nil
+}
+
+// notPlain is the refusal of a batch that can't be inflated or decoded within the bounds.
+func notPlain(err error) *partition.Error {
+	return &partition.Error{Reason: partition.ReasonCorrupt, Message: err.Error() + ": fetch batches instead of plain records"}
+}
+
+// plainHeld is what plain records hold: bytes of the budget, and the memory that they are in.
+type plainHeld struct {
+	bytes int
+	lent  *buffers.Loan
+}
+
+// send sends an answer with what it holds: its own memory, or that of the reply that it is made of.
+func (h *plainHeld) send(eff *Effects, m proto.Message, r *partition.Reply) {
+	if h.lent == nil {
+		eff.sendLent(m, r)
+		return
+	}
+	eff.lend(m, h.lent)
+	eff.Held += h.bytes
+}
+
+// plain turns batches into records, as many batches as there is room for, at least one. What they take is added to held; who sends them
+// gives it back (Effects.Held).
+func (f *fetching) plain(env *Env, batches [][]byte, out *pb.FetchResponse, held *plainHeld) (refused *partition.Error) {
+	room := plainBatchMax
 	for i, raw := range batches {
 		b, from := record.Batch(raw), len(out.Records)
-		cost, err := f.plainBatch(env, b, plainAnswerMax-held, out)
+		cost, err := f.plainBatch(env.plain(), b, room, out, held)
 		if err != nil {
 			out.Records = out.Records[:from]
 			if i == 0 {
-				return 0, err
+				return err
 			}
 			out.NextOffset = max(b.BaseOffset(), f.offset) // the next fetch begins with it, and is told why if that fails, too
 			break
 		}
-		held += cost
+		if i == 0 {
+			room = plainAnswerMax
+		}
+		room -= cost
 	}
-	return held, nil
+	return nil
 }
 
-func (f *fetching) plainBatch(env *Env, b record.Batch, room int, out *pb.FetchResponse) (cost int, refused *partition.Error) {
-	taken := 0
-	more := func(n int) bool {
-		if !env.Answers.take(n) {
-			return false
-		}
-		taken += n
-		return true
-	}
-	fail := func(err *partition.Error) (int, *partition.Error) {
-		env.Answers.give(taken)
-		return 0, err
-	}
-	if b.Codec() != record.CodecNone && !more(recordsInflatedMax) {
-		return fail(overloaded(env.Answers, "answers"))
-	}
-	for rec, err := range b.Iterate(record.Limits{DecompressedBytesMax: recordsInflatedMax}) {
+// plainBatch adds the records of one batch to out. What they will take is known, and taken of the budget, before any of it is allocated.
+func (f *fetching) plainBatch(p *Plain, b record.Batch, room int, out *pb.FetchResponse, held *plainHeld) (cost int, refused *partition.Error) {
+	limits := record.Limits{DecompressedBytesMax: recordsInflatedMax}
+	var body []byte
+	refused = p.inflated(b, func(raw []byte) *partition.Error {
+		headers, err := b.Headers(raw, limits)
 		if err != nil {
-			return fail(&partition.Error{Reason: partition.ReasonCorrupt, Message: err.Error() + ": fetch batches instead of plain records"})
+			return notPlain(err)
 		}
-		if cost += plainCost(&rec); cost > room {
-			return fail(&partition.Error{Reason: partition.ReasonTooLarge, Message: "the records of one batch take more memory than plain records may: fetch batches instead"})
+		cost = buffers.Takes(len(raw)) + plainRecordBytes*int(b.RecordsCount()) + plainHeaderBytes*headers
+		switch {
+		case cost > room:
+			return &partition.Error{Reason: partition.ReasonTooLarge, Message: "the records of one batch take more memory than plain records may: fetch batches instead"}
+		case !p.budget.take(cost):
+			return overloaded(p.budget, "plain records")
 		}
-		if cost > taken && !more(max(plainStep, cost-taken)) {
-			return fail(overloaded(env.Answers, "answers"))
+		held.bytes += cost
+		if held.lent == nil {
+			held.lent = p.memory.Lend()
 		}
+		body = held.lent.Get(len(raw))
+		copy(body, raw)
+		return nil
+	})
+	if refused != nil {
+		return 0, refused
+	}
+	for rec := range b.Decode(body, limits) { // without an error: Headers has read it all
 		if rec.Offset >= f.offset {
 			out.Records = append(out.Records, toRecord(&rec))
 		}
 	}
-	env.Answers.give(taken - cost)
 	return cost, nil
 }
 

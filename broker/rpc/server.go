@@ -175,7 +175,7 @@ func (r *runner) close() {
 	r.end(nil)
 	r.mu.Lock()
 	Release(r.session)
-	r.box.answers.give(r.held)
+	r.env.GiveHeld(r.held)
 	r.held = 0
 	r.mu.Unlock()
 	r.box.close()
@@ -332,7 +332,7 @@ func (r *runner) parcel(ctx context.Context, n int, replies []partition.Reply, h
 	}
 	return r.env.parcelOf(ctx, n, func() {
 		r.box.left(bytes)
-		r.box.answers.give(held)
+		r.env.GiveHeld(held)
 	})
 }
 
@@ -348,7 +348,7 @@ func unary[Out proto.Message](ctx context.Context, s *Server, session Session, i
 		if answer == nil {
 			m.parcel.drop()
 		} else {
-			answer.parcel = m.parcel
+			answer.parcel, answer.lent = m.parcel, m.lent
 		}
 		return nil
 	})

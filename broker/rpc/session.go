@@ -28,7 +28,7 @@ type Effects struct {
 	Requests []partition.Request // From is set by the driver
 	Send     []proto.Message     // to the client, in order
 	Lent     []*buffers.Loan     // memory of Send's messages at the same places, as far as it goes: freed when the message is sent
-	Held     int                 // bytes of Env.Answers that the driver gives back (Budget.Give) when gRPC has let go of all of Send so far
+	Held     int                 // bytes of plain records that the driver gives back (Env.GiveHeld) when gRPC has let go of all of Send so far
 	Timer    int64               // step again at this time (monotonic ns); 0: no change
 	Done     bool                // the session is over; Err, if any, is the call's status
 	Err      *partition.Error
@@ -38,10 +38,16 @@ func (e *Effects) reset() { *e = Effects{Requests: e.Requests[:0], Send: e.Send[
 
 // sendLent adds a message that holds bytes of a reply, whose memory goes with it.
 func (e *Effects) sendLent(m proto.Message, r *partition.Reply) {
+	e.lend(m, r.Lent)
+	r.Lent = nil
+}
+
+// lend adds a message whose memory goes with it.
+func (e *Effects) lend(m proto.Message, lent *buffers.Loan) {
 	for len(e.Lent) < len(e.Send) {
 		e.Lent = append(e.Lent, nil)
 	}
-	e.Send, e.Lent, r.Lent = append(e.Send, m), append(e.Lent, r.Lent), nil
+	e.Send, e.Lent = append(e.Send, m), append(e.Lent, lent)
 }
 
 // Session is one call of a client.
@@ -77,12 +83,16 @@ type Env struct {
 
 	Appends *Budget // of batches that are being appended; nil: no bound
 	Answers *Budget // of batches on their way to clients, until gRPC has let go of them; nil: no bound
+	Plain   *Plain  // bounds plain records, within Answers; nil: there are no bounds but that of Answers
 	// Hold returns a function that calls give once, whenever it is called itself or the connection of ctx is closed; nil: connections
 	// are not known.
 	Hold   func(ctx context.Context, give func()) func()
 	Caller *Caller // of the one call that this Env is for; nil: it may do everything
 	Prove  Prover  // nil: passwords can't be proved here
 }
+
+// GiveHeld gives back what sessions held for plain records (Effects.Held).
+func (e *Env) GiveHeld(n int) { e.plain().budget.give(n) }
 
 // call is what every session has.
 type call struct {

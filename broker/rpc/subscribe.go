@@ -194,7 +194,8 @@ func (s *Subscribe) send(p *subscribed, r *partition.Reply, eff *Effects) {
 		cut.Batches = s.affordable(p, r.Batches)
 	}
 	f := fetching{group: p.group, offset: p.offset, plainRecords: s.plain}
-	out, held, err := f.response(s.env, &cut)
+	held := plainHeld{}
+	out, err := f.response(s.env, &cut, &held)
 	if err != nil {
 		s.stop(p, err, eff)
 		return
@@ -202,9 +203,8 @@ func (s *Subscribe) send(p *subscribed, r *partition.Reply, eff *Effects) {
 	if s.plain {
 		s.payForRecords(out)
 	}
-	eff.Held += held
 	p.offset = out.GetNextOffset()
-	eff.sendLent(&pb.SubscribeResponse{Index: p.index, Generation: p.generation, Response: out}, r)
+	held.send(eff, &pb.SubscribeResponse{Index: p.index, Generation: p.generation, Response: out}, r)
 }
 
 // affordable takes batches while there is credit: the last one may overdraw it.

@@ -105,7 +105,7 @@ func (x *session) step(ev *rpc.Event) {
 	for _, m := range eff.Send {
 		x.send(m)
 	}
-	x.n.env().Answers.Give(eff.Held)
+	x.n.env().GiveHeld(eff.Held)
 	if eff.Timer > 0 {
 		x.n.after(x.incarnation, max(eff.Timer-x.n.w.now, 0), func() { x.step(&rpc.Event{Timer: true}) })
 	}

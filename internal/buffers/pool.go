@@ -52,6 +52,14 @@ func classOf(n int) int {
 	return (n + step - 1) / step * step
 }
 
+// Takes is how much memory n bytes of a loan take: n, or up to a quarter more.
+func Takes(n int) int {
+	if n < classMin {
+		return n
+	}
+	return classOf(n)
+}
+
 // get gives n bytes with any content.
 func (p *Pool) get(n int) []byte {
 	size := classOf(n)
