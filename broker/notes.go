@@ -32,6 +32,8 @@ func (n *node) Notes(notes []partition.Note) {
 			log.Info("the lost log is refilled: the replica votes and serves again", "index", d.Index)
 		case partition.NoteFillFailed:
 			log.Warn("snapshot was not installed: what was fetched is kept for the next try", "peer", d.Peer, "index", d.Index, "err", d.Err)
+		case partition.NoteKeptRotten:
+			log.Warn("a file kept for replicas that are behind is damaged and given up: they get a snapshot that begins behind it", "index", d.Index, "err", d.Err)
 		}
 	}
 }

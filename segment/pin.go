@@ -95,6 +95,11 @@ func (p *Pin) Range(base uint64, off int64, n int) (*RangeTask, error) {
 	return nil, fmt.Errorf("%w: no %d bytes at %d in pinned segment %d", ErrInvalid, n, off, base)
 }
 
+// Damaged reports whether the read failed because bytes of the file are gone.
+func (t *RangeTask) Damaged() bool {
+	return t.Err != nil && (vfs.IsNotExist(t.Err) || damageToRead(t.Err))
+}
+
 // Do reads.
 func (t *RangeTask) Do() {
 	f, err := t.fs.Open(t.name)

@@ -202,6 +202,7 @@ func (r *Replica) takePull(env *Env, m *raft.Message) {
 	r.job(env, func() { err = st.Write(base, off, data) }, func(env *Env) {
 		switch {
 		case errors.Is(err, segment.ErrInvalid):
+			r.send(env, &raft.Message{Type: MsgPullRefused, From: r.opts.ReplicaID, To: f.msg.From, Context: f.ask.encode()})
 			if f.bad++; f.bad >= fillBadMax {
 				r.fillFailed(env, err)
 				return

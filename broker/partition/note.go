@@ -15,6 +15,7 @@ const (
 	NoteGivenUp                        // From, To or Index: an operator gave up records, or what only a lost log held
 	NoteWhole                          // Index: a lost log is refilled; the replica counts as any other again
 	NoteFillFailed                     // Peer, Index, Err: the leader will send it again
+	NoteKeptRotten                     // Index, Err: a file that was kept for fills only is bad and given up
 )
 
 // Note is what operators are told about a replica's log.

@@ -75,6 +75,9 @@ func (r *Replica) lookForDamage(env *Env) {
 	if same {
 		return
 	}
+	r.dropSources(func(s *segment.SegmentSummary) bool {
+		return slices.ContainsFunc(now, func(f segment.FaultyRange) bool { return f.From <= s.Last && (f.To == 0 || f.To >= s.Base) })
+	})
 	r.node.SetElectable(r.electable())
 	d.asked, d.at, d.failed, d.rounds, d.ticks, d.frames, d.bytes, d.cut = false, 0, 0, 0, 0, nil, 0, 0
 	d.hopes = slices.DeleteFunc(d.hopes, func(h hope) bool {
@@ -430,11 +433,23 @@ func (r *Replica) suspect(env *Env, err error) {
 			return
 		}
 	}
-	if t := r.log.BeginVerify(max(fe.Segment, fe.From, r.log.FirstIndex())); t != nil {
-		r.damage.verify = &ColdRead{verify: t}
+	if r.checkSegment(env, max(fe.Segment, fe.From)) {
 		r.st.doubt = fe.From
-		r.offWorker(env, r.damage.verify)
 	}
+}
+
+// checkSegment begins to check the segment that holds entry i. false: one is being checked, or there is none.
+func (r *Replica) checkSegment(env *Env, i uint64) bool {
+	if r.damage.verify != nil {
+		return false
+	}
+	t := r.log.BeginVerify(max(i, r.log.FirstIndex()))
+	if t == nil {
+		return false
+	}
+	r.damage.verify = &ColdRead{verify: t}
+	r.offWorker(env, r.damage.verify)
+	return true
 }
 
 // verified takes the check of a segment back.

@@ -339,6 +339,9 @@ func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
 	case MsgPullAnswer:
 		r.takePull(env, &m)
 		return
+	case MsgPullRefused:
+		r.takeRefused(env, &m)
+		return
 	case MsgFilesAsk:
 		r.answerFiles(env, &m)
 		return

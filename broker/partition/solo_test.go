@@ -23,6 +23,7 @@ type solo struct {
 	config  Config
 	limit   int64
 	machine Machine
+	learner bool // replica 2 is a learner of the group, which the test plays
 }
 
 const soloStart = int64(1_700_000_000_000)
@@ -57,9 +58,12 @@ func (s *solo) open() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.r, err = New(Options{Group: GroupID{1}, ReplicaID: 1, Peers: []Peer{{1, 1}}, Birth: raft.ConfState{Voters: []uint64{1}}, Born: 1, Log: log, Hard: RestoredHardState(s.hard, log, 1),
-		Config: s.config, Machine: s.machine, FirstLeader: true, ElectionTicks: 3, HeartbeatTicks: 1, Rand: rand.New(rand.NewPCG(1, 1)).IntN})
-	if err != nil {
+	o := Options{Group: GroupID{1}, ReplicaID: 1, Peers: []Peer{{1, 1}}, Birth: raft.ConfState{Voters: []uint64{1}}, Born: 1, Log: log, Hard: RestoredHardState(s.hard, log, 1),
+		Config: s.config, Machine: s.machine, FirstLeader: true, ElectionTicks: 3, HeartbeatTicks: 1, Rand: rand.New(rand.NewPCG(1, 1)).IntN}
+	if s.learner {
+		o.Peers, o.Birth.Learners, o.CatchUpBytes = append(o.Peers, Peer{2, 2}), []uint64{2}, s.limit
+	}
+	if s.r, err = New(o); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -25,6 +25,8 @@ type sources struct {
 	// A roll was proposed as this entry: the segment that it ends is sealed soon.
 	roll    entryRef
 	serving int
+	// A file that is only kept for fills is being checked.
+	checking bool
 }
 
 // wish is what the core last asked for in vain. to 0: nothing.
@@ -238,6 +240,9 @@ func (r *Replica) servePull(env *Env, m *raft.Message) {
 	r.st.sources.serving++
 	r.job(env, t.Do, func(env *Env) {
 		r.st.sources.serving--
+		if t.Damaged() {
+			r.doubtFile(env, &ask.file)
+		}
 		r.sendPull(env, to, &ask, t.Data, t.Err != nil)
 	})
 }

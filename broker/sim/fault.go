@@ -368,9 +368,6 @@ func (w *World) flipSealed() bool {
 		return false
 	}
 	group := groups[w.rng.IntN(len(groups))]
-	if group == w.spared {
-		return false
-	}
 	dir := dataDir + "/groups/" + group
 	names, err := n.fs.List(dir)
 	if err != nil {

@@ -41,8 +41,6 @@ func (l *retention) Start(r *Run) {
 		return
 	}
 	l.part = &topic.Partitions[0]
-	// A leader does not find what rots in a file that it only keeps for fills, and sends it again and again, see docs/open.md.
-	r.spared = fmt.Sprintf("%x", l.part.Group)
 	l.append()
 	l.watch()
 }

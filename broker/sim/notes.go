@@ -32,6 +32,9 @@ func (n *Node) note(d *partition.Note) {
 		n.w.Log("node %d: %s is whole again at entry %d", n.id, g, d.Index)
 	case partition.NoteFillFailed:
 		n.w.Log("node %d: %s: snapshot of node %d at entry %d not installed: %v", n.id, g, d.Peer, d.Index, d.Err)
+	case partition.NoteKeptRotten:
+		n.w.Counts.Faults["kept file rotten"]++
+		n.w.Log("node %d: %s gives up the kept file that ends with entry %d: %v", n.id, g, d.Index, d.Err)
 	}
 }
 

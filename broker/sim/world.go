@@ -64,7 +64,6 @@ type World struct {
 	retired map[replicaKey]bool
 	victim  *Node    // whose files rotted, nil: nobody's
 	rot     []rotten // what was turned in them
-	spared  string   // folder of the group whose files never rot, see retention.Start
 	cutFill bool     // the next fill loses one of its ends
 	calm    bool     // no fault begins any more
 	// onSettled is called when a leader reports a membership; nil: nobody asked.
