@@ -52,8 +52,16 @@ func (r *raft) handleAppend(m *Message) error {
 		return err
 	}
 	if m.Index < r.log.committed {
-		r.acceptAppend(m, r.log.committed)
-		return nil
+		known := r.log.committed - m.Index
+		if uint64(len(m.Entries)) <= known {
+			r.acceptAppend(m, r.log.committed)
+			return nil
+		}
+		// What is committed here is the leader's too; what follows may be new. Its answer does not always reach the leader: a replica that
+		// can't give back all of its log keeps it (partition's silent), and would get nothing but this message for ever.
+		rest := *m
+		rest.Index, rest.LogTerm, rest.Entries = r.log.committed, m.Entries[known-1].Term, m.Entries[known:]
+		m = &rest
 	}
 	held, err := r.log.matches(m.Index, m.LogTerm)
 	if err != nil {

@@ -51,6 +51,27 @@ func TestFollowerCommitsOnlyWhatTheMessageCovers(t *testing.T) {
 	}
 }
 
+// The answers of a follower never arrive (it holds damage, and says nothing): the leader probes it from the same entry for ever. What stands
+// behind what the follower has committed is new to it all the same. broker/sim, TestSimSeeds, seed 1795812237281938369.
+func TestAppendBelowTheCommitBringsWhatFollows(t *testing.T) {
+	g := newGroup(t, 3, nil)
+	g.elect(1)
+	g.lose = func(m *raft.Message) bool { return m.Type == raft.MsgAppendResponse && m.From == 3 }
+	for _, data := range []string{"x", "y", "z"} {
+		g.must(g.n(1).raw.Propose(nil, []byte(data)))
+		g.run()
+		g.n(1).raw.ReportUnreachable(3)
+		g.tick(1, 1)
+		g.run()
+		g.tick(1, 1)
+		g.run()
+		m := g.n(3)
+		if n := len(m.applied); n == 0 || string(m.applied[n-1].Data) != data {
+			t.Fatalf("node 3 has applied %d entries, and not %q; the leader believes %+v", n, data, g.progress(3))
+		}
+	}
+}
+
 // A late or shorter append cuts nothing off a log that agrees with it.
 func TestAppendCutsOnlyAtAConflict(t *testing.T) {
 	g := newGroup(t, 3, nil)
