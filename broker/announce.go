@@ -60,7 +60,7 @@ func (n *node) announcement() (cmd []byte, what string) {
 		return nil, "" // the metadata here is older than this broker's seat
 	}
 	want := cluster.RegisterBroker{RequestID: randomID(), NodeID: n.opts.NodeID, DirID: dir, ClientAddr: n.opts.Advertise, PeerAddr: n.opts.AdvertisePeer,
-		HTTPAddr: n.opts.HTTPListen, Version: n.opts.Version}
+		HTTPAddr: n.opts.HTTPListen, Version: cluster.SayKnown(n.opts.Version, cluster.CommandsKnown)}
 	b, ok := v.BrokerByID(n.opts.NodeID)
 	if !ok || b.ClientAddr != want.ClientAddr || b.PeerAddr != want.PeerAddr || b.HTTPAddr != want.HTTPAddr || b.Version != want.Version {
 		return cluster.EncodeRegisterBroker(want), "addresses"
@@ -71,7 +71,27 @@ func (n *node) announcement() (cmd []byte, what string) {
 	if groups := n.settled.of(v); len(groups) > 0 {
 		return cluster.EncodeSettled(cluster.SettledGroups{RequestID: randomID(), Groups: groups}), "settled groups"
 	}
+	if to := n.raisable(v); to > v.Commands {
+		return cluster.EncodeRaiseCommands(cluster.RaiseCommands{RequestID: randomID(), To: to}), "version of commands"
+	}
 	return nil, ""
+}
+
+// raisable is the version of commands that the metadata group's leader may raise the cluster to: what every broker registered, and greeted
+// with last. Others raise nothing: 0.
+func (n *node) raisable(v *cluster.View) uint32 {
+	if leader, _, _ := n.dir.Leader(n.parts.MetaGroup); leader != n.opts.NodeID {
+		return 0
+	}
+	to := v.Raisable()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range v.Seats() {
+		if known, ok := n.greeted[s.NodeID]; ok {
+			to = min(to, known) // it was started with an older build, and is about to register it
+		}
+	}
+	return to
 }
 
 // settledGroups are the versions of memberships that leaders here have brought about.

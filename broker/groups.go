@@ -143,7 +143,9 @@ func (m *metaMachine) View() *cluster.View { return m.view.Load() }
 
 func (m *metaMachine) Apply(index uint64, appendTime int64, command []byte) []byte {
 	result := m.state.Apply(index, appendTime, command)
-	m.publish()
+	if m.state.Fault() == nil { // else nobody may act by what this build does not understand
+		m.publish()
+	}
 	return result
 }
 
@@ -153,6 +155,9 @@ func (m *metaMachine) publish() {
 		m.onView()
 	}
 }
+
+// Fault implements partition.Limited.
+func (m *metaMachine) Fault() error { return m.state.Fault() }
 
 func (m *metaMachine) RequestID(command []byte) ([16]byte, bool) { return cluster.RequestID(command) }
 

@@ -34,6 +34,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	pb "lograft/api/lograft/v1"
+	"lograft/broker/cluster"
 	"lograft/broker/datadir"
 	"lograft/broker/rpc"
 	"lograft/broker/transport"
@@ -592,7 +593,7 @@ func TestForgedSender(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := d.Identity()
-	h := &impostor{transport.Hello{Protocol: transport.Protocol, ClusterName: id.ClusterName, ClusterID: id.ClusterID, Born: true, NodeID: 3, DirID: id.DirID, Boot: id.Boot, Nonce: 5}, make(chan struct{}, 1)}
+	h := &impostor{transport.Hello{Protocol: transport.Protocol, ClusterName: id.ClusterName, ClusterID: id.ClusterID, Born: true, NodeID: 3, DirID: id.DirID, Boot: id.Boot, Nonce: 5, Commands: cluster.CommandsKnown}, make(chan struct{}, 1)}
 	pair, err := s.authority.Broker("test", 3, []string{"127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)

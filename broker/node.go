@@ -30,9 +30,10 @@ type node struct {
 	journal journal.Journal
 	mesh    *transport.Mesh
 
-	// mu guards data: greetings come on many goroutines.
-	mu   sync.Mutex
-	data *datadir.Dir
+	// mu guards these: greetings come on many goroutines.
+	mu      sync.Mutex
+	data    *datadir.Dir
+	greeted map[uint64]uint32 // commands known by each broker, as it greeted last
 
 	// Set by boot, before anything that reads them runs.
 	birth    *cluster.Birth
@@ -67,7 +68,7 @@ type limited struct {
 var peerLimits = security.Limits{Conns: 1024, ConnsPerAddr: 256}
 
 func newNode(o Options, a *access, dir *datadir.Dir, j journal.Journal, ls listeners) *node {
-	n := &node{opts: o, log: o.Logger.With("node", o.NodeID), ls: ls, access: a, journal: j, data: dir,
+	n := &node{opts: o, log: o.Logger.With("node", o.NodeID), ls: ls, access: a, journal: j, data: dir, greeted: map[uint64]uint32{},
 		controls: engine.NewInbox[controlEvent](), announcing: make(chan struct{}, 1), failed: make(chan error, 4), started: time.Now()}
 	peers := map[uint64]string{}
 	for _, m := range o.InitialCluster {
@@ -262,7 +263,7 @@ func (n *node) Greet() transport.Hello {
 	defer n.mu.Unlock()
 	id := n.data.Identity()
 	h := transport.Hello{Protocol: transport.Protocol, ClusterName: id.ClusterName, ClusterID: id.ClusterID, Born: id.ClusterID != [16]byte{},
-		NodeID: id.NodeID, DirID: id.DirID, Boot: id.Boot, Nonce: n.data.Incarnation().Nonce}
+		NodeID: id.NodeID, DirID: id.DirID, Boot: id.Boot, Nonce: n.data.Incarnation().Nonce, Commands: cluster.CommandsKnown}
 	for _, s := range id.Starts {
 		h.Starts = append(h.Starts, transport.Start(s))
 	}
@@ -291,13 +292,27 @@ func (n *node) Check(peer transport.Hello) error {
 	for _, s := range peer.Starts {
 		starts = append(starts, datadir.Start(s))
 	}
+	if err := n.checkCommands(peer); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	err := n.data.CheckPeer(peer.NodeID, datadir.Incarnation{DirID: peer.DirID, Boot: peer.Boot, Nonce: peer.Nonce}, starts)
+	if err == nil {
+		n.greeted[peer.NodeID] = max(peer.Commands, 1)
+	}
 	n.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	return n.learn(toSeats(peer.Seats), false)
+}
+
+// checkCommands refuses a broker whose build does not carry out the cluster's commands.
+func (n *node) checkCommands(peer transport.Hello) error {
+	if active := n.parts.View().Commands; max(peer.Commands, 1) < active {
+		return fmt.Errorf("%w: node %d runs a build that carries out commands of version %d, and the cluster's are of version %d: start it with the build of the others, or a newer one", cluster.ErrTooOld, peer.NodeID, max(peer.Commands, 1), active)
+	}
+	return nil
 }
 
 // Frame implements transport.Handler.
@@ -368,7 +383,13 @@ func (n *node) Removed(groups []partition.GroupID) {
 	n.controls.Put(controlEvent{removed: append([]partition.GroupID(nil), groups...)})
 }
 
-// Halted implements engine.Sink: a replica that stopped for good is named. The others go on, unless its disk failed: then Run ends.
-func (n *node) Halted(err error) { n.log.Error("replica halted", "err", err) }
+// Halted implements engine.Sink: a replica that stopped for good is named. The others go on, unless its disk failed, or this build does
+// not carry out the cluster's commands: then Run ends.
+func (n *node) Halted(err error) {
+	n.log.Error("replica halted", "err", err)
+	if errors.Is(err, cluster.ErrTooOld) {
+		n.fail(err)
+	}
+}
 
 var errEmptyJournal = errors.New("the journal is empty but the directory belongs to a cluster")

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"lograft/broker/cluster"
 	"lograft/broker/transport"
 	"lograft/certs"
 	"lograft/client"
@@ -47,7 +48,7 @@ func TestRegisterWithTLS(t *testing.T) {
 		}
 		return peersWith(t, s.authority, p)
 	}
-	hello := transport.Hello{Protocol: transport.Protocol, ClusterName: "test", NodeID: 3, DirID: [16]byte{1, 2, 3}, Boot: 1, Nonce: 1, Addr: "127.0.0.1:1"}
+	hello := transport.Hello{Protocol: transport.Protocol, ClusterName: "test", NodeID: 3, DirID: [16]byte{1, 2, 3}, Boot: 1, Nonce: 1, Addr: "127.0.0.1:1", Commands: cluster.CommandsKnown}
 	for _, bad := range []struct { // their files are not those of the brokers that run
 		name  string
 		creds transport.Credentials
@@ -70,7 +71,7 @@ func TestRegisterWithTLS(t *testing.T) {
 	if got := consumeAll(ctx, t, k, "t", 3); len(got) != 100 {
 		t.Errorf("%d records came back from the broker that was registered anew, 100 were sent", len(got))
 	}
-	if err := joinAs(t, s.options[0].PeerListen, pair(s.authority.Broker("test", 4, nil)), transport.Hello{Protocol: transport.Protocol, ClusterName: "test", NodeID: 4, DirID: [16]byte{4}, Boot: 1, Nonce: 1, Addr: "127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "add it first") {
+	if err := joinAs(t, s.options[0].PeerListen, pair(s.authority.Broker("test", 4, nil)), transport.Hello{Protocol: transport.Protocol, ClusterName: "test", NodeID: 4, DirID: [16]byte{4}, Boot: 1, Nonce: 1, Addr: "127.0.0.1:1", Commands: cluster.CommandsKnown}); err == nil || !strings.Contains(err.Error(), "add it first") {
 		t.Errorf("a node that nobody added registers: got %v", err)
 	}
 }

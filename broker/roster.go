@@ -120,6 +120,9 @@ func (n *node) Join(ctx context.Context, peer transport.Hello) (transport.Joined
 	case peer.Born:
 		return transport.Joined{}, fmt.Errorf("node %d comes with a data directory of cluster %x: only an empty one can be registered", peer.NodeID, peer.ClusterID[:4])
 	}
+	if err := n.checkCommands(peer); err != nil {
+		return transport.Joined{}, err
+	}
 	v := n.parts.View()
 	leader, _, _ := n.dir.Leader(n.parts.MetaGroup)
 	if leader != mine.NodeID {

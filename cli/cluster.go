@@ -28,6 +28,7 @@ type brokerJSON struct {
 	Peer    string `json:"peer"`
 	HTTP    string `json:"http"`
 	Version string `json:"version"`
+	Known   uint32 `json:"commands"` // newest version of commands that its build carries out; 0: it did not register
 	State   string `json:"state"`    // member, leaving, added (not started yet), or unknown (the metadata did not tell)
 	Holds   int    `json:"replicas"` // of partitions, those on the move counted too
 }
@@ -47,7 +48,7 @@ func memberState(b *client.MemberBroker) string {
 func brokersOf(d *client.Cluster, m *client.Members) (list []brokerJSON) {
 	list = []brokerJSON{}
 	for _, b := range d.Brokers {
-		list = append(list, brokerJSON{Node: b.Node, Client: b.ClientAddr, Peer: b.PeerAddr, HTTP: b.HTTPAddr, Version: b.Version, State: "unknown"})
+		list = append(list, brokerJSON{Node: b.Node, Client: b.ClientAddr, Peer: b.PeerAddr, HTTP: b.HTTPAddr, Version: b.Version, Known: b.Commands, State: "unknown"})
 	}
 	for i := range m.Brokers {
 		b := &m.Brokers[i]
@@ -76,12 +77,12 @@ func (a *app) clusterInfo() *cobra.Command {
 				}
 				brokers := brokersOf(&d, &m)
 				if a.format == "json" {
-					return a.writeJSON(map[string]any{"name": d.Name, "id": hex.EncodeToString(d.ID[:]), "brokers": brokers, "topics": len(d.Topics), "metadata_leader": d.MetadataLeader})
+					return a.writeJSON(map[string]any{"name": d.Name, "id": hex.EncodeToString(d.ID[:]), "brokers": brokers, "topics": len(d.Topics), "metadata_leader": d.MetadataLeader, "commands": d.Commands})
 				}
-				fmt.Fprintf(a.Err, "cluster %s (%s), %s, metadata leader: node %d\n", d.Name, hex.EncodeToString(d.ID[:]), counted(len(d.Topics), "topic"), d.MetadataLeader)
-				rows := [][]string{{"NODE", "STATE", "REPLICAS", "CLIENTS", "PEERS", "HTTP", "VERSION"}}
+				fmt.Fprintf(a.Err, "cluster %s (%s), %s, metadata leader: node %d, commands of version %d\n", d.Name, hex.EncodeToString(d.ID[:]), counted(len(d.Topics), "topic"), d.MetadataLeader, d.Commands)
+				rows := [][]string{{"NODE", "STATE", "REPLICAS", "CLIENTS", "PEERS", "HTTP", "COMMANDS", "VERSION"}}
 				for _, b := range brokers {
-					rows = append(rows, []string{fmt.Sprint(b.Node), b.State, fmt.Sprint(b.Holds), b.Client, b.Peer, b.HTTP, b.Version})
+					rows = append(rows, []string{fmt.Sprint(b.Node), b.State, fmt.Sprint(b.Holds), b.Client, b.Peer, b.HTTP, fmt.Sprint(b.Known), b.Version})
 				}
 				return a.table(rows)
 			})

@@ -29,7 +29,8 @@ type brokerHealth struct {
 	Node           uint64   `json:"node"`
 	Up             bool     `json:"up"`
 	Version        string   `json:"version"`
-	Leaving        bool     `json:"leaving"` // it is being decommissioned
+	Commands       uint32   `json:"commands"` // newest version of commands that its build carries out
+	Leaving        bool     `json:"leaving"`  // it is being decommissioned
 	Leads          int      `json:"leads"`
 	Replicas       int      `json:"replicas"`
 	Behind         int      `json:"behind"`
@@ -51,6 +52,8 @@ type health struct {
 	Topics          int            `json:"topics"`
 	Partitions      int            `json:"partitions"`
 	MetadataLeader  uint64         `json:"metadata_leader"`
+	Commands        uint32         `json:"commands"`          // active version of the cluster's commands
+	Upgrade         string         `json:"upgrade,omitempty"` // who keeps it from being raised
 	Leaderless      int            `json:"leaderless"`
 	UnderReplicated int            `json:"under_replicated"`
 	FaultyRanges    int            `json:"faulty_ranges"`
@@ -241,7 +244,7 @@ type groupHealth struct {
 
 // judge makes the screen of what the brokers told, which are answers by the same index as d.Brokers.
 func judge(d *client.Cluster, answers []answerOf) health {
-	h := health{Cluster: d.Name, ID: hex.EncodeToString(d.ID[:]), Brokers: len(d.Brokers), Topics: len(d.Topics), MetadataLeader: d.MetadataLeader, Problems: []problem{}, Nodes: []brokerHealth{}}
+	h := health{Cluster: d.Name, ID: hex.EncodeToString(d.ID[:]), Brokers: len(d.Brokers), Topics: len(d.Topics), MetadataLeader: d.MetadataLeader, Commands: d.Commands, Upgrade: upgradeWaits(d), Problems: []problem{}, Nodes: []brokerHealth{}}
 	groups, order := groupsOf(d)
 	h.Partitions = len(order) - 1
 	for i, b := range d.Brokers {
@@ -265,6 +268,24 @@ func judge(d *client.Cluster, answers []answerOf) health {
 	return h
 }
 
+// upgradeWaits names the brokers of an upgrade that is not finished: those whose builds know fewer commands than others.
+func upgradeWaits(d *client.Cluster) string {
+	newest := d.Commands
+	for _, b := range d.Brokers {
+		newest = max(newest, b.Commands)
+	}
+	var old []string
+	for _, b := range d.Brokers {
+		if b.Commands < newest {
+			old = append(old, fmt.Sprintf("node %d (%s) knows %d", b.Node, b.Version, b.Commands))
+		}
+	}
+	if len(old) == 0 || newest == d.Commands {
+		return ""
+	}
+	return fmt.Sprintf("commands of version %d wait for an upgrade: %s", newest, strings.Join(old, ", "))
+}
+
 func groupKey(topic string, n int32) string { return fmt.Sprintf("%s/%d", topic, n) }
 
 func groupsOf(d *client.Cluster) (groups map[string]*groupHealth, order []string) {
@@ -284,7 +305,7 @@ func groupsOf(d *client.Cluster) (groups map[string]*groupHealth, order []string
 }
 
 func oneBroker(b *client.Broker, x *answerOf) brokerHealth {
-	n := brokerHealth{Node: b.Node, Version: b.Version, Up: x.err == nil, Replicas: len(x.states)}
+	n := brokerHealth{Node: b.Node, Version: b.Version, Commands: b.Commands, Up: x.err == nil, Replicas: len(x.states)}
 	for _, s := range x.states {
 		if s.Leader == s.Node && s.Problem == "" {
 			n.Leads++
@@ -417,12 +438,16 @@ func (a *app) showHealth(h *health) error {
 	if h.Moving > 0 || h.Rebalancing {
 		moves = fmt.Sprintf(", on the move %d", h.Moving)
 	}
+	upgrade := ""
+	if h.Upgrade != "" {
+		upgrade = "upgrade not finished: " + h.Upgrade + "\n"
+	}
 	leader := "none"
 	if h.MetadataLeader != 0 {
 		leader = fmt.Sprintf("node %d", h.MetadataLeader)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s: cluster %s, %s, %s, %s, metadata leader: %s\nleaderless %d, under-replicated %d, faulty ranges %d%s; can lose one more broker: %s\n\n",
-		word, h.Cluster, counted(h.Brokers, "broker"), counted(h.Topics, "topic"), counted(h.Partitions, "partition"), leader, h.Leaderless, h.UnderReplicated, h.FaultyRanges, moves, lose)
+	_, err := fmt.Fprintf(a.Out, "%s: cluster %s, %s, %s, %s, metadata leader: %s, commands of version %d\nleaderless %d, under-replicated %d, faulty ranges %d%s; can lose one more broker: %s\n%s\n",
+		word, h.Cluster, counted(h.Brokers, "broker"), counted(h.Topics, "topic"), counted(h.Partitions, "partition"), leader, h.Commands, h.Leaderless, h.UnderReplicated, h.FaultyRanges, moves, lose, upgrade)
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,7 @@ type Partition struct {
 type Broker struct {
 	Node                                    uint64
 	ClientAddr, PeerAddr, HTTPAddr, Version string
+	Commands                                uint32 // newest version of commands that its build carries out
 }
 
 // Cluster describes a cluster.
@@ -67,6 +68,7 @@ type Cluster struct {
 	MetadataNodes  []uint64 // that vote in the metadata group
 	MetadataIDs    []uint64 // ids of their replicas, by the same index
 	AnsweredBy     uint64
+	Commands       uint32 // active version of commands: what needs a newer one is refused until every broker knows it
 }
 
 // ReplicaState is what a broker knows of a replica that it holds.
@@ -182,10 +184,10 @@ func (c *Client) DescribeCluster(ctx context.Context) (Cluster, error) {
 	if err != nil {
 		return Cluster{}, err
 	}
-	d := Cluster{Name: out.GetClusterName(), MetadataLeader: out.GetMetadataLeader(), AnsweredBy: out.GetAnsweredBy()}
+	d := Cluster{Name: out.GetClusterName(), MetadataLeader: out.GetMetadataLeader(), AnsweredBy: out.GetAnsweredBy(), Commands: out.GetCommands()}
 	copy(d.ID[:], out.GetClusterId())
 	for _, b := range out.GetBrokers() {
-		d.Brokers = append(d.Brokers, Broker{b.GetNode(), b.GetClientAddress(), b.GetPeerAddress(), b.GetHttpAddress(), b.GetVersion()})
+		d.Brokers = append(d.Brokers, Broker{b.GetNode(), b.GetClientAddress(), b.GetPeerAddress(), b.GetHttpAddress(), b.GetVersion(), b.GetCommands()})
 	}
 	for _, t := range out.GetTopics() {
 		d.Topics = append(d.Topics, fromTopic(t))

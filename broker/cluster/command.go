@@ -21,6 +21,7 @@ const (
 	kindReassign
 	kindRebalance
 	kindSettled
+	kindRaiseCommands
 )
 
 // commandHeadBytes is what RequestID reads.
@@ -48,7 +49,7 @@ type RegisterBroker struct {
 	NodeID                         uint64
 	DirID                          ID
 	ClientAddr, PeerAddr, HTTPAddr string
-	Version                        string
+	Version                        string // see SayKnown
 }
 
 // EncodeRegisterBroker makes the command's bytes.
@@ -179,6 +180,8 @@ const (
 	ReasonBrokerInUse      Reason = "BROKER_IN_USE"
 	ReasonMajorityLost     Reason = "MAJORITY_LOST"
 	ReasonInProgress       Reason = "CHANGE_IN_PROGRESS"
+	ReasonNotUpgraded      Reason = "CLUSTER_NOT_UPGRADED"
+	ReasonTooOld           Reason = "BROKER_TOO_OLD"
 )
 
 // Result answers a command.

@@ -235,6 +235,7 @@ func (s *State) joinBroker(index uint64, c JoinBroker) Result {
 		s.brokers = slices.Clone(s.brokers)
 		s.brokers[at].DirID, s.brokers[at].ReplicaID, s.brokers[at].PeerAddr = c.DirID, r.ID, c.PeerAddr
 	}
+	s.forgetKnown(c.NodeID)
 	s.meta.Replicas = append(slices.Clone(s.meta.Replicas), r)
 	s.changed(index)
 	s.arrangeMeta(index)

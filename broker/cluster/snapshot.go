@@ -6,7 +6,10 @@ import (
 )
 
 const (
-	snapshotVersion = 5
+	snapshotVersion = 6
+	// snapshotUngated is the version before commands had versions: it is written until the first of them is raised, so that brokers of
+	// older builds read it.
+	snapshotUngated = 5
 	// snapshotMoved is the version before quotas bounded connections.
 	snapshotMoved = 4
 	// snapshotBorn is the version before membership could change: seats and replicas are those of the births.
@@ -16,7 +19,12 @@ const (
 // Snapshot is the whole state: equal states have equal bytes.
 func (s *State) Snapshot() []byte {
 	w := &writer{}
-	w.U8(snapshotVersion)
+	if s.commands == commandsFirst {
+		w.U8(snapshotUngated)
+	} else {
+		w.U8(snapshotVersion)
+		w.U32(s.commands)
+	}
 	w.U64(s.version)
 	w.U64(s.nextReplica)
 	w.U64(uint64(s.nextProducer))
@@ -97,7 +105,13 @@ func (s *State) Restore(b []byte) error {
 	if v < snapshotBorn || v > snapshotVersion {
 		return fmt.Errorf("metadata snapshot: version %d, this program reads %d to %d", v, snapshotBorn, snapshotVersion)
 	}
-	n := NewState(s.birth)
+	n := NewStateKnowing(s.birth, s.known)
+	if v > snapshotUngated {
+		n.commands = r.U32()
+	}
+	if err := n.Fault(); err != nil {
+		return fmt.Errorf("metadata snapshot: %w", err)
+	}
 	n.version, n.nextReplica, n.nextProducer = r.U64(), r.U64(), int64(r.U64())
 	for range r.Count(8 + 16 + 8 + 4*4) {
 		n.brokers = append(n.brokers, Broker{NodeID: r.U64(), DirID: r.ID(), ReplicaID: r.U64(), ClientAddr: r.Str(), PeerAddr: r.Str(), HTTPAddr: r.Str(), Version: r.Str()})

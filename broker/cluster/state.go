@@ -32,6 +32,8 @@ type State struct {
 	tombstones []tombstone
 	access     *Access
 	version    uint64
+	commands   uint32 // active version; only raised
+	known      uint32 // the newest that this build carries out
 
 	// moving are the partitions of topics that are on the move.
 	moving map[ID]movingRef
@@ -49,8 +51,12 @@ type State struct {
 }
 
 // NewState is the state of a newborn cluster: no broker is registered, no topic is there.
-func NewState(birth *Birth) *State {
-	s := &State{birth: birth, nextReplica: uint64(len(birth.Members)) + 1, nextProducer: 1, access: &Access{}, results: map[ID][]byte{}, moving: map[ID]movingRef{}}
+func NewState(birth *Birth) *State { return NewStateKnowing(birth, CommandsKnown) }
+
+// NewStateKnowing is NewState in a build that carries out commands up to version known and takes newer ones for malformed: what two
+// builds make of the same log can be compared.
+func NewStateKnowing(birth *Birth, known uint32) *State {
+	s := &State{birth: birth, known: known, nextReplica: uint64(len(birth.Members)) + 1, nextProducer: 1, commands: commandsFirst, access: &Access{}, results: map[ID][]byte{}, moving: map[ID]movingRef{}}
 	p := birth.Partition()
 	s.meta = Partition{Number: -1, Group: birth.MetadataGroup, Replicas: p.Replicas, Voters: p.Voters, Learners: p.Learners, Current: p.Voters, BornVoters: p.Voters, BornLearners: p.Learners}
 	for _, m := range birth.Members {
@@ -63,7 +69,7 @@ func NewState(birth *Birth) *State {
 func (s *State) View() *View {
 	if s.view == nil {
 		s.view = &View{ClusterID: s.birth.ClusterID, ClusterName: s.birth.ClusterName, MetadataGroup: s.birth.MetadataGroup,
-			MetadataReplicas: s.meta.Replicas, Metadata: s.meta, Version: s.version, Rebalancing: s.rebalancing,
+			MetadataReplicas: s.meta.Replicas, Metadata: s.meta, Version: s.version, Rebalancing: s.rebalancing, Commands: s.commands,
 			brokers: s.brokers, seats: s.seats, gone: s.gone, moving: s.movingList(), topics: s.topics, byID: s.byID, tombstones: s.tombstones, access: s.access, nextReplica: s.nextReplica}
 	}
 	return s.view
@@ -101,6 +107,9 @@ func (s *State) apply(index uint64, command []byte) Result {
 	if command[0] != commandVersion {
 		return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("command version %d: the brokers run version %d", command[0], commandVersion)}
 	}
+	if sinceOf(command[1]) > s.known {
+		return malformed(command[1])
+	}
 	switch command[1] {
 	case kindRegisterBroker:
 		if c := r.registerBroker(); r.End() == nil {
@@ -132,6 +141,10 @@ func (s *State) apply(index uint64, command []byte) Result {
 		if c := r.confirmRemoved(); r.End() == nil {
 			return s.confirmRemoved(index, c)
 		}
+	case kindRaiseCommands:
+		if to := r.U32(); r.End() == nil {
+			return s.raiseCommands(index, to)
+		}
 	}
 	if x, ok := s.applyMembers(index, command[1], r); ok {
 		return x
@@ -139,7 +152,11 @@ func (s *State) apply(index uint64, command []byte) Result {
 	if x, ok := s.applyAccess(index, command[1], r); ok {
 		return x
 	}
-	return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("malformed command of kind %d", command[1])}
+	return malformed(command[1])
+}
+
+func malformed(kind uint8) Result {
+	return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("malformed command of kind %d", kind)}
 }
 
 func (s *State) registerBroker(index uint64, c RegisterBroker) Result {
@@ -149,6 +166,9 @@ func (s *State) registerBroker(index uint64, c RegisterBroker) Result {
 		return x
 	case seat.DirID != c.DirID:
 		return Result{Reason: ReasonWrongDirectory, Message: fmt.Sprintf("node %d is registered with data directory %x, not %x: start it with its own data directory, or with an empty one", c.NodeID, seat.DirID[:4], c.DirID[:4])}
+	}
+	if x := s.checkKnown(&c); x.Reason != ReasonNone {
+		return x
 	}
 	for _, a := range []string{c.ClientAddr, c.PeerAddr, c.HTTPAddr, c.Version} {
 		if len(a) > addrBytesMax {

@@ -16,7 +16,7 @@ type Broker struct {
 	ClientAddr string
 	PeerAddr   string
 	HTTPAddr   string
-	Version    string
+	Version    string // as it registered it, see Build and Commands
 }
 
 // Replica is a place of a partition's log: a Raft id bound to one data directory of one broker (architecture D11).
@@ -105,6 +105,7 @@ type View struct {
 	Metadata         Partition // the metadata group itself
 	Version          uint64    // index of the last command that changed it
 	Rebalancing      bool      // replicas are being moved until all brokers hold as many
+	Commands         uint32    // the active version of commands, see Feature
 
 	brokers    []Broker // by node id
 	seats      []Seat   // by node id

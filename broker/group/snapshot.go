@@ -2,16 +2,33 @@ package group
 
 import "fmt"
 
-// Version 2 added static members; 1 is still read.
-const snapshotVersion = 2
+// Version 2 added static members. Each state is written in the lowest version that can say it: brokers of an older build take it over.
+const (
+	snapshotFirst   = 1
+	snapshotStatic  = 2
+	snapshotVersion = snapshotStatic
+)
+
+// lowestVersion is the version that can say what the state holds.
+func (s *State) lowestVersion() uint8 {
+	for _, g := range s.groups {
+		for _, m := range g.Members {
+			if m.InstanceID != "" {
+				return snapshotStatic
+			}
+		}
+	}
+	return snapshotFirst
+}
 
 // Snapshot is the whole state: equal states have equal bytes.
 func (s *State) Snapshot() []byte {
 	w := &writer{}
-	w.U8(snapshotVersion)
+	version := s.lowestVersion()
+	w.U8(version)
 	w.Count(len(s.groups))
 	for _, g := range s.groups {
-		w.group(g)
+		w.group(g, version)
 	}
 	w.Count(len(s.requests))
 	for _, id := range s.requests {
@@ -21,7 +38,7 @@ func (s *State) Snapshot() []byte {
 	return w.Data()
 }
 
-func (w *writer) group(g *Group) {
+func (w *writer) group(g *Group, version uint8) {
 	w.Str(g.Name)
 	w.I64(g.Generation)
 	w.I64(g.EmptySince)
@@ -31,10 +48,12 @@ func (w *writer) group(g *Group) {
 		w.ID(m.ID)
 		w.U64(m.Instance)
 		w.Str(m.ClientID)
-		w.Str(m.InstanceID)
-		w.Count(len(m.Fenced))
-		for _, id := range m.Fenced {
-			w.ID(id)
+		if version >= snapshotStatic {
+			w.Str(m.InstanceID)
+			w.Count(len(m.Fenced))
+			for _, id := range m.Fenced {
+				w.ID(id)
+			}
 		}
 		w.Count(len(m.Topics))
 		for _, t := range m.Topics {
@@ -65,7 +84,7 @@ func (w *writer) group(g *Group) {
 func (s *State) Restore(b []byte) error {
 	r := newReader(b)
 	version := r.U8()
-	if r.Err() == nil && (version < 1 || version > snapshotVersion) {
+	if r.Err() == nil && (version < snapshotFirst || version > snapshotVersion) {
 		return fmt.Errorf("group snapshot: version %d, this program reads 1 to %d", version, snapshotVersion)
 	}
 	n := NewState()
@@ -87,7 +106,7 @@ func (r *reader) group(version uint8) *Group {
 	g := &Group{Name: r.Str(), Generation: r.I64(), EmptySince: r.I64(), Topics: r.topics(), Offsets: map[TP]Offset{}}
 	for range r.Count(16 + 8 + 4 + 4 + 4 + 4 + 8 + 8 + 4*3 + 4) {
 		m := &Member{ID: r.ID(), Instance: r.U64(), ClientID: r.Str()}
-		if version >= 2 {
+		if version >= snapshotStatic {
 			m.InstanceID = r.Str()
 			for range r.Count(16) {
 				m.Fenced = append(m.Fenced, r.ID())

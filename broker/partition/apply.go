@@ -50,23 +50,27 @@ func (r *Replica) apply(env *Env, e *raft.Entry) error {
 		if r.opts.Machine == nil || envl.flags&flagOwn != 0 {
 			return r.applyOwn(e)
 		}
-		r.applyCommand(env, e, envl.appendTime)
+		return r.applyCommand(env, e, envl.appendTime)
 	case segment.KindConfig:
 		return r.applyConfig(e)
 	}
 	return nil
 }
 
-func (r *Replica) applyCommand(env *Env, e *raft.Entry, appendTime int64) {
+func (r *Replica) applyCommand(env *Env, e *raft.Entry, appendTime int64) error {
 	result := r.opts.Machine.Apply(e.Index, appendTime, e.Data)
+	if m, ok := r.opts.Machine.(Limited); ok && m.Fault() != nil {
+		return m.Fault()
+	}
 	id, ok := r.opts.Machine.RequestID(e.Data)
 	if !ok {
-		return
+		return nil
 	}
 	for _, w := range r.results[id] {
 		env.reply(Reply{From: w.from, Token: w.token, Result: result, Applied: e.Index, AppendTime: appendTime, LeaderEpoch: int32(r.hard.Term)})
 	}
 	delete(r.results, id)
+	return nil
 }
 
 func (r *Replica) applyConfChange(e *raft.Entry) error {

@@ -26,6 +26,10 @@ type Machine interface {
 	Restore(b []byte) error
 }
 
+// Limited is a Machine that may come upon a command that its build does not carry out. Fault says so after Apply: the replica halts
+// before the entry counts as applied, so that a newer build applies it.
+type Limited interface{ Fault() error }
+
 // Peer binds a replica id to the broker that hosts it.
 type Peer struct {
 	ReplicaID, Node uint64

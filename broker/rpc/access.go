@@ -57,6 +57,9 @@ func NewPutQuota(env *Env) Session {
 			m := in.(*pb.PutQuotaRequest)
 			id, err := requestID(env, m.GetRequestId())
 			q := m.GetQuota()
+			if err == nil && q.GetConnections() > 0 {
+				err = gate(env.Dir, cluster.FeatureConnectionQuotas)
+			}
 			return cluster.EncodePutQuota(cluster.PutQuota{RequestID: id, Quota: cluster.Quota{Principal: q.GetPrincipal(), ProduceBytes: q.GetProduceBytes(), FetchBytes: q.GetFetchBytes(), Requests: q.GetRequests(), Connections: q.GetConnections()}}), err
 		},
 		answer: func(*cluster.Result) (proto.Message, *partition.Error) { return &pb.PutQuotaResponse{}, nil }}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	pb "lograft/api/lograft/v1"
+	"lograft/broker/cluster"
 	"lograft/broker/group"
 	"lograft/broker/partition"
 )
@@ -128,6 +129,9 @@ func (s *GroupMember) join(now int64, m *pb.Membership, eff *Effects) {
 	}
 	if err == nil && len(m.GetTopics()) > group.TopicsMax {
 		err = invalid("%d topics: at most %d", len(m.GetTopics()), group.TopicsMax)
+	}
+	if err == nil && m.GetInstanceId() != "" {
+		err = gate(s.env.Dir, cluster.FeatureStaticMembers)
 	}
 	if err != nil {
 		s.end(err, eff)

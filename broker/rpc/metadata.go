@@ -106,10 +106,10 @@ func (s *GetMetadata) Step(now int64, ev *Event, eff *Effects) {
 func (s *GetMetadata) metadata(certain bool) (proto.Message, *partition.Error) {
 	dir := s.env.Dir
 	v := dir.View()
-	out := &pb.GetMetadataResponse{ClusterName: v.ClusterName, ClusterId: v.ClusterID[:], AnsweredBy: dir.NodeID(), MetadataReplicas: toReplicas(voting(&v.Metadata)), AutoCreate: dir.AutoCreate()}
+	out := &pb.GetMetadataResponse{ClusterName: v.ClusterName, ClusterId: v.ClusterID[:], AnsweredBy: dir.NodeID(), MetadataReplicas: toReplicas(voting(&v.Metadata)), AutoCreate: dir.AutoCreate(), Commands: v.Commands}
 	out.MetadataLeader, _, _ = dir.Leader(v.MetadataGroup)
 	for _, b := range v.Brokers() {
-		out.Brokers = append(out.Brokers, &pb.Broker{Node: b.NodeID, ClientAddress: b.ClientAddr, PeerAddress: b.PeerAddr, HttpAddress: b.HTTPAddr, Version: b.Version})
+		out.Brokers = append(out.Brokers, &pb.Broker{Node: b.NodeID, ClientAddress: b.ClientAddr, PeerAddress: b.PeerAddr, HttpAddress: b.HTTPAddr, Version: b.Build(), Commands: b.Commands()})
 	}
 	if s.request.GetAllTopics() {
 		if !certain {

@@ -52,6 +52,8 @@ var codeOf = map[partition.Reason]codes.Code{
 	partition.Reason(cluster.ReasonBrokerInUse):    codes.FailedPrecondition,
 	partition.Reason(cluster.ReasonMajorityLost):   codes.FailedPrecondition,
 	partition.Reason(cluster.ReasonInProgress):     codes.Aborted,
+	partition.Reason(cluster.ReasonNotUpgraded):    codes.FailedPrecondition,
+	partition.Reason(cluster.ReasonTooOld):         codes.FailedPrecondition,
 	partition.ReasonUnauthenticated:                codes.Unauthenticated,
 	partition.ReasonDenied:                         codes.PermissionDenied,
 	partition.ReasonQuota:                          codes.ResourceExhausted,

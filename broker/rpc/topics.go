@@ -13,21 +13,32 @@ import (
 type metadataCall struct {
 	call
 	command
-	build  func(m proto.Message) ([]byte, *partition.Error)
+	build  func(m proto.Message) ([]byte, *partition.Error) // again and again for a while, where it is not ready
 	answer func(x *cluster.Result) (proto.Message, *partition.Error)
+
+	request  proto.Message // until its command is built
+	patience int64         // for a cluster that is not ready
 }
 
 // Step implements Session.
 func (s *metadataCall) Step(now int64, ev *Event, eff *Effects) {
 	if ev.Message != nil {
-		bytes, err := s.build(ev.Message)
-		if m, ok := ev.Message.(interface{ GetName() string }); ok && err == nil {
+		s.request, s.patience = ev.Message, now+leaderWaitNs
+	}
+	if s.request != nil {
+		bytes, err := s.build(s.request)
+		if m, ok := s.request.(interface{ GetName() string }); ok && err == nil {
 			err = internalName(m.GetName())
+		}
+		if err != nil && err.Reason == partition.ReasonNotReady && now < s.patience {
+			eff.Timer = now + leaderPollNs
+			return
 		}
 		if err != nil {
 			eff.fail(err)
 			return
 		}
+		s.request = nil
 		s.start(&s.call, now, bytes, eff)
 		return
 	}

@@ -47,15 +47,16 @@ func (w *World) requestID() (id cluster.ID) {
 	return id
 }
 
-// Register announces every broker, as each does at its start.
+// Register announces every broker, as each does at its start, and raises the version of commands, as the metadata group's leader does.
 func (w *World) Register() error {
 	for _, n := range w.nodes {
-		cmd := cluster.EncodeRegisterBroker(cluster.RegisterBroker{RequestID: w.requestID(), NodeID: n.id, DirID: n.dir, ClientAddr: address(n.id)})
+		cmd := cluster.EncodeRegisterBroker(cluster.RegisterBroker{RequestID: w.requestID(), NodeID: n.id, DirID: n.dir, ClientAddr: address(n.id), Version: cluster.SayKnown("sim", cluster.CommandsKnown)})
 		if _, err := w.Propose(n.id, cmd, 60e9); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err := w.Propose(1, cluster.EncodeRaiseCommands(cluster.RaiseCommands{RequestID: w.requestID(), To: cluster.CommandsKnown}), 60e9)
+	return err
 }
 
 // CreateTopic creates a topic and waits until every replica of it is open and every partition has a leader.

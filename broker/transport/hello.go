@@ -22,8 +22,10 @@ type Hello struct {
 	Nonce       uint64
 	// Starts are the last starts of the sender's data directory, the newest last; brokers of older builds send none.
 	Starts []Start `json:",omitempty"`
-	Class  Class
-	Probe  bool // only this exchange is wanted
+	// Commands is the newest version of metadata commands that the sender's build carries out; brokers of older builds say nothing.
+	Commands uint32 `json:",omitempty"`
+	Class    Class
+	Probe    bool // only this exchange is wanted
 	// Join: the sender's directory is new to the cluster, and it asks to be registered (Handler.Join). Nothing else passes on the stream.
 	Join bool   `json:",omitempty"`
 	Addr string `json:",omitempty"` // with Join: of the sender's peer port

@@ -70,6 +70,7 @@ const (
 	reasonCorrupt          = "CORRUPT_BATCH"
 	ReasonTopicExists      = "TOPIC_EXISTS" // whoever creates a topic may find that another one did
 	reasonQuota            = "QUOTA"
+	reasonNotUpgraded      = "CLUSTER_NOT_UPGRADED"
 )
 
 // Retriable reports whether asking again, there or elsewhere, can succeed.

@@ -241,7 +241,7 @@ func (g *GroupConsumer) refused(now int64, e *pb.Error, eff *GroupEffects) {
 		g.broke(now, err, eff)
 		m.address = e.GetLeaderAddress()
 		g.open(now)
-	case Retriable(err.Reason):
+	case Retriable(err.Reason), err.Reason == reasonNotUpgraded: // a static member joins when the last broker was upgraded
 		g.broke(now, err, eff)
 	default:
 		g.broke(now, err, eff)

@@ -3116,6 +3116,7 @@ type Broker struct {
 	PeerAddress   string                 `protobuf:"bytes,3,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"`
 	HttpAddress   string                 `protobuf:"bytes,4,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	Commands      uint32                 `protobuf:"varint,6,opt,name=commands,proto3" json:"commands,omitempty"` // newest version of commands that its build carries out
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3183,6 +3184,13 @@ func (x *Broker) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *Broker) GetCommands() uint32 {
+	if x != nil {
+		return x.Commands
+	}
+	return 0
 }
 
 type GetMetadataRequest struct {
@@ -3255,6 +3263,7 @@ type GetMetadataResponse struct {
 	MetadataLeader   uint64                 `protobuf:"varint,6,opt,name=metadata_leader,json=metadataLeader,proto3" json:"metadata_leader,omitempty"`      // node; 0: none known
 	MetadataReplicas []*Replica             `protobuf:"bytes,7,rep,name=metadata_replicas,json=metadataReplicas,proto3" json:"metadata_replicas,omitempty"` // those that vote
 	AutoCreate       bool                   `protobuf:"varint,8,opt,name=auto_create,json=autoCreate,proto3" json:"auto_create,omitempty"`                  // the broker creates topics when clients ask for it on first use (--dev)
+	Commands         uint32                 `protobuf:"varint,9,opt,name=commands,proto3" json:"commands,omitempty"`                                        // active version of commands: the lowest that all brokers know, once it was raised to that; never lowered
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -3343,6 +3352,13 @@ func (x *GetMetadataResponse) GetAutoCreate() bool {
 		return x.AutoCreate
 	}
 	return false
+}
+
+func (x *GetMetadataResponse) GetCommands() uint32 {
+	if x != nil {
+		return x.Commands
+	}
+	return 0
 }
 
 type InitProducerIdRequest struct {
@@ -4006,18 +4022,19 @@ const file_lograft_v1_lograft_proto_rawDesc = "" +
 	"\x06wanted\x18\x06 \x03(\v2\x13.lograft.v1.ReplicaR\x06wanted\"-\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\x04R\x04node\"\xa3\x01\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\"\xbf\x01\n" +
 	"\x06Broker\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12%\n" +
 	"\x0eclient_address\x18\x02 \x01(\tR\rclientAddress\x12!\n" +
 	"\fpeer_address\x18\x03 \x01(\tR\vpeerAddress\x12!\n" +
 	"\fhttp_address\x18\x04 \x01(\tR\vhttpAddress\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\tR\aversion\"\x86\x01\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12\x1a\n" +
+	"\bcommands\x18\x06 \x01(\rR\bcommands\"\x86\x01\n" +
 	"\x12GetMetadataRequest\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x1d\n" +
 	"\n" +
 	"all_topics\x18\x02 \x01(\bR\tallTopics\x129\n" +
-	"\vconsistency\x18\x03 \x01(\x0e2\x17.lograft.v1.ConsistencyR\vconsistency\"\xdd\x02\n" +
+	"\vconsistency\x18\x03 \x01(\x0e2\x17.lograft.v1.ConsistencyR\vconsistency\"\xf9\x02\n" +
 	"\x13GetMetadataResponse\x12!\n" +
 	"\fcluster_name\x18\x01 \x01(\tR\vclusterName\x12\x1d\n" +
 	"\n" +
@@ -4029,7 +4046,8 @@ const file_lograft_v1_lograft_proto_rawDesc = "" +
 	"\x0fmetadata_leader\x18\x06 \x01(\x04R\x0emetadataLeader\x12@\n" +
 	"\x11metadata_replicas\x18\a \x03(\v2\x13.lograft.v1.ReplicaR\x10metadataReplicas\x12\x1f\n" +
 	"\vauto_create\x18\b \x01(\bR\n" +
-	"autoCreate\"\x17\n" +
+	"autoCreate\x12\x1a\n" +
+	"\bcommands\x18\t \x01(\rR\bcommands\"\x17\n" +
 	"\x15InitProducerIdRequest\"`\n" +
 	"\x16InitProducerIdResponse\x12\x1f\n" +
 	"\vproducer_id\x18\x01 \x01(\x03R\n" +
