@@ -53,10 +53,15 @@ func (r *raft) campaign(t MessageType, term uint64, context []byte) {
 		r.won()
 		return
 	}
+	r.request(t, term, context)
+}
+
+// request asks those for their vote who have not answered.
+func (r *raft) request(t MessageType, term uint64, context []byte) {
 	lastTerm, _ := r.log.lastTerm()
 	commit, commitTerm := r.log.commitInfo()
 	for i := range r.peers {
-		if p := &r.peers[i]; p.id != r.id && p.voter() {
+		if p := &r.peers[i]; p.id != r.id && p.voter() && p.vote == voteNone {
 			r.send(Message{Type: t, To: p.id, Term: term, Index: r.log.last(), LogTerm: lastTerm, Commit: commit, CommitTerm: commitTerm,
 				Priority: r.cfg.Priority, Context: context})
 		}

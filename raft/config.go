@@ -28,6 +28,7 @@ type Config struct {
 	MaxApplyUnpersistedLogLimit                                                                      uint64 // entries; 0: nothing is applied before it is persisted
 	CheckQuorum, PreVote, SkipBcastCommit, BatchAppend, DisableProposalForwarding, StepDownOnRemoval bool
 	QuietCommits                                                                                     bool // empty appends that tell a commit index want no answer
+	EagerElections                                                                                   bool // an election without a winner is tried again in a tick or two (eager.go)
 	ReadOnlyOption                                                                                   ReadOnlyOption
 	LeaseMarginTick                                                                                  int
 	Priority                                                                                         int64

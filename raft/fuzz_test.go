@@ -81,7 +81,7 @@ func newFuzzNode(t *testing.T, in *fuzzInput) *fuzzNode {
 	}
 	cfg.MaxInflightMsgs = 1 + int(flags>>5&3)
 	cfg.MaxSizePerMsg = flags >> 5 & 1 * 100
-	cfg.MaxApplyUnpersistedLogLimit = in.small(3)
+	cfg.MaxApplyUnpersistedLogLimit, cfg.EagerElections = in.small(3), flags>>6&1 != 0
 	rng := rand.New(rand.NewPCG(1, flags))
 	cfg.Rand = rng.IntN
 	raw, err := raft.NewRawNode(cfg, f.store)

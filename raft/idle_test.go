@@ -113,7 +113,7 @@ func idleRun(t *testing.T, seed uint64) (difference any, lazy *lazyGroup) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		cs := raft.ConfState{Voters: []uint64{1, 2, 3}, Learners: []uint64{4}}
 		g := newGroupOf(t, cs, func(c *raft.Config) {
-			c.PreVote, c.HeartbeatTick, c.SnapshotTimeoutTick = seed%2 == 0, 1+int(seed%3), 7
+			c.PreVote, c.EagerElections, c.HeartbeatTick, c.SnapshotTimeoutTick = seed%2 == 0, seed/2%2 == 0, 1+int(seed%3), 7
 			c.Rand = func(n int) int { return rng.IntN(n) }
 		})
 		gs[i] = &lazyGroup{group: g, lazy: i == 1, owed: make([]int, 4)}

@@ -53,6 +53,9 @@ func TestSnapshotReports(t *testing.T) {
 		if pr := g.progress(3); pr.State != raft.ProgressSnapshot || pr.PendingSnapshot != 3 || !pr.Paused {
 			t.Fatalf("no snapshot is on its way: %+v", pr)
 		}
+		if got := g.n(1).raw.IdleTicks(); got != 0 {
+			t.Errorf("%d idle ticks, want 0: the snapshot's timeout counts", got)
+		}
 		g.n(1).raw.ReportSnapshot(3, 7) // no such status
 		g.n(1).raw.ReportSnapshot(9, status)
 		g.n(1).raw.ReportUnreachable(3) // says nothing about the snapshot

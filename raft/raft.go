@@ -206,6 +206,8 @@ func (r *raft) idleTicks() int {
 		return 0
 	case r.state != StateLeader && !(r.electable && r.promotable()):
 		return ticksMax
+	case r.cfg.EagerElections && (r.state == StateCandidate || r.state == StatePreCandidate):
+		return 0 // it may ask again
 	case r.state != StateLeader:
 		return max(0, r.electionTimeout-r.electionElapsed-1)
 	case r.transferee != 0 || r.conf.autoLeave:
@@ -232,9 +234,13 @@ func (r *raft) tick() {
 
 func (r *raft) tickElection() {
 	r.electionElapsed++
-	if r.electionElapsed >= r.electionTimeout && r.electable && r.promotable() {
+	switch {
+	case !r.electable || !r.promotable():
+	case r.electionElapsed >= r.electionTimeout:
 		r.electionElapsed = 0
 		r.hup(false)
+	case r.cfg.EagerElections:
+		r.askAgain()
 	}
 }
 
@@ -285,6 +291,7 @@ func (r *raft) higherTerm(m *Message) {
 	case MsgRequestPreVoteResponse:
 		if m.Reject {
 			r.becomeFollower(m.Term, 0)
+			r.hasten() // it was our term that was refused
 		}
 	case MsgAppend, MsgHeartbeat, MsgSnapshot:
 		r.becomeFollower(m.Term, m.From)
@@ -313,6 +320,9 @@ func (r *raft) handleVote(m *Message) {
 	if grant && m.Type == MsgRequestVote {
 		r.electionElapsed, r.vote = 0, m.From
 		r.trace("vote", m.Index, m.From, "")
+	}
+	if !grant {
+		r.refused(m)
 	}
 	r.commitByVote(m)
 }

@@ -272,6 +272,9 @@ func TestApplyWaitsForTheRepair(t *testing.T) {
 	if raw.HasReady() {
 		t.Error("a stalled apply asks to be driven")
 	}
+	if got := raw.IdleTicks(); got != 0 {
+		t.Errorf("%d idle ticks, want 0: the next one tries again", got)
+	}
 	for range 3 {
 		g.tick(1, 1)
 		g.run()

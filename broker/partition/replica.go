@@ -189,7 +189,7 @@ func New(opts Options) (*Replica, error) {
 	cfg.MaxApplyUnpersistedLogLimit = 0
 	cfg.DisableProposalForwarding = !opts.ForwardProposals
 	cfg.SkipBcastCommit, cfg.QuietCommits = false, true
-	cfg.CheckQuorum, cfg.PreVote = true, true
+	cfg.CheckQuorum, cfg.PreVote, cfg.EagerElections = true, true, true
 	cfg.Rand = opts.Rand
 	node, err := raft.NewRawNode(cfg, r.st)
 	if err != nil {

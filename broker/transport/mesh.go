@@ -124,6 +124,7 @@ type link struct {
 	queue queue
 	clock []byte // newest clock message to send, nil if sent
 	wake  chan struct{}
+	again chan struct{} // holds one if the peer has opened a stream to us since we last looked: it can be reached
 	stats LinkStats
 }
 
@@ -131,7 +132,7 @@ func newPeer(node uint64, addr string) *peer {
 	p := &peer{}
 	for c := range p.links {
 		l := &p.links[c]
-		l.to, l.addr, l.class, l.wake = node, addr, Class(c), make(chan struct{}, 1)
+		l.to, l.addr, l.class, l.wake, l.again = node, addr, Class(c), make(chan struct{}, 1), make(chan struct{}, 1)
 	}
 	return p
 }
@@ -340,11 +341,34 @@ func (m *Mesh) keep(ctx context.Context, l *link) {
 		if time.Since(tried) > retryMax {
 			wait, said = retryMin, ""
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait/2 + rand.N(wait/2)):
+		if l.pause(ctx, wait/2+rand.N(wait/2)) {
+			wait = retryMin
 		}
 		wait = min(2*wait, retryMax)
+	}
+}
+
+// pause waits before the next try, no longer than until the peer comes to us; called says that it did. A broker that was restarted is
+// reached as soon as it reaches others, not when their waits for it, long by then, are over.
+func (l *link) pause(ctx context.Context, wait time.Duration) (called bool) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-l.again:
+		return true
+	}
+	return false
+}
+
+// called wakes the link to a peer that has just opened a stream to us.
+func (m *Mesh) called(h Hello) {
+	if p := (*m.links.Load())[h.NodeID]; p != nil {
+		select {
+		case p.links[h.Class].again <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -536,6 +560,7 @@ func (m *Mesh) serve(s grpc.ServerStream) error {
 	if err := s.SendMsg(parts{mine.encode()}); err != nil || peer.Probe {
 		return err
 	}
+	m.called(peer)
 	for {
 		var b []byte
 		if err := s.RecvMsg(&b); err != nil {

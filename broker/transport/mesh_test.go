@@ -156,6 +156,25 @@ func TestSetPeers(t *testing.T) {
 	}
 }
 
+// Who waits before it tries a peer again waits no longer when the peer comes to it.
+func TestAPeerThatCallsIsReachedAtOnce(t *testing.T) {
+	a := newStation(t, 1, 1)
+	a.mesh.mu.Lock()
+	waiting := newPeer(2, "nowhere")
+	waiting.stop = func() {} // no goroutine of its own: the test waits in its place
+	a.mesh.links.Store(&map[uint64]*peer{2: waiting})
+	a.mesh.mu.Unlock()
+	b := newStation(t, 2, 2)
+	b.mesh.SetPeers(map[uint64]string{1: a.addr})
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	for c := range waiting.links {
+		if !waiting.links[c].pause(ctx, time.Hour) {
+			t.Errorf("class %d still waits", c)
+		}
+	}
+}
+
 // When a directory is not the registered one any more, its streams end at both ends although it was greeted before, and it stays refused.
 func TestRecheckEndsStreams(t *testing.T) {
 	a, b := newStation(t, 1, 1), newStation(t, 2, 2)

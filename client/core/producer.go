@@ -165,6 +165,7 @@ type partition struct {
 	flying   int
 	retryAt  int64
 	tries    int
+	hopped   bool   // the newest try went to a named leader without a pause
 	broken   *Error // set: nothing more can be appended here
 	expected int64  // Conditional: offset of the next batch that gets its place
 	hole     bool   // a number of this identity belongs to a batch that was refused
@@ -498,7 +499,7 @@ func (p *Producer) answer(now int64, a *pb.ProduceStreamResponse, eff *ProducerE
 	b.correlation = 0
 	if a.Error == nil {
 		b.done = a.GetResponse()
-		q.tries = 0
+		q.tries, q.hopped = 0, false
 		p.finish(q, eff)
 		return
 	}
@@ -511,9 +512,11 @@ func (p *Producer) answer(now int64, a *pb.ProduceStreamResponse, eff *ProducerE
 		q.rewind(now, p)
 		if hint != "" && hint != b.address {
 			q.target = hint
-			if q.tries == 1 {
-				q.retryAt = now // a named leader is asked at once, the first time
+			if q.hopped = !q.hopped; q.hopped {
+				q.retryAt = now // a named leader is asked at once, but no second one before a pause: brokers may name each other
 			}
+		} else {
+			q.hopped = false
 		}
 		if ms := a.Error.GetRetryAfterMs(); ms > 0 {
 			q.retryAt = now + ms*1e6
@@ -550,6 +553,7 @@ func (p *Producer) down(now int64, address string) {
 		for _, b := range q.batches[:q.flying] {
 			if b.address == address && b.correlation != 0 {
 				q.rewind(now, p)
+				q.hopped = false
 				return
 			}
 		}

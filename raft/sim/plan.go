@@ -17,9 +17,9 @@ type plan struct {
 
 	voters, learners, nodes                                              int
 	lease                                                                bool
-	electionTick, marginTick, heartbeatTick                              int
+	electionTick, electionMax, marginTick, heartbeatTick                 int // electionMax 0: the core's own
 	preVote, checkQuorum, stepDown                                       bool
-	skipBcast, batch, noForward, quiet                                   bool
+	skipBcast, batch, noForward, quiet, eager                            bool
 	maxSize, maxInflightBytes, maxUncommitted, maxCommitted, unpersisted uint64
 	inflight                                                             int
 	priorities                                                           bool
@@ -46,7 +46,7 @@ func drawPlan(seed uint64, rng *rand.Rand) plan {
 		lease:        coin(0.35),
 		electionTick: int(pick(6, 10, 10, 15)), heartbeatTick: int(pick(1, 1, 2)),
 		preVote: coin(0.7), checkQuorum: coin(0.7), stepDown: coin(0.8),
-		skipBcast: coin(0.2), batch: coin(0.3), noForward: coin(0.2), quiet: seed%2 == 0,
+		skipBcast: coin(0.2), batch: coin(0.3), noForward: coin(0.2), quiet: seed%2 == 0, eager: seed/2%2 == 0,
 		maxSize: pick(0, 64, 512, 1<<20, 1<<20), maxInflightBytes: pick(0, 0, 200, 4096),
 		maxUncommitted: pick(0, 0, 300, 4096), maxCommitted: pick(0, 0, 50, 400),
 		unpersisted: pick(0, 0, 0, 3, 1000), inflight: int(pick(1, 2, 16, 256)),
@@ -100,7 +100,7 @@ func (p *plan) drawPeriod(c *cluster) uint64 {
 
 func (p *plan) config(c *cluster, n *node) raft.Config {
 	cfg := raft.DefaultConfig(n.id)
-	cfg.ElectionTick, cfg.HeartbeatTick = p.electionTick, p.heartbeatTick
+	cfg.ElectionTick, cfg.MaxElectionTick, cfg.HeartbeatTick = p.electionTick, p.electionMax, p.heartbeatTick
 	cfg.Applied = n.sm.index
 	cfg.MaxSizePerMsg, cfg.MaxInflightMsgs, cfg.MaxInflightBytes = p.maxSize, p.inflight, p.maxInflightBytes
 	cfg.MaxUncommittedSize, cfg.MaxCommittedSizePerReady = p.maxUncommitted, p.maxCommitted
@@ -110,7 +110,7 @@ func (p *plan) config(c *cluster, n *node) raft.Config {
 	}
 	cfg.CheckQuorum, cfg.PreVote, cfg.StepDownOnRemoval = p.checkQuorum, p.preVote, p.stepDown
 	cfg.SkipBcastCommit, cfg.BatchAppend, cfg.DisableProposalForwarding, cfg.QuietCommits = p.skipBcast, p.batch, p.noForward, p.quiet
-	cfg.SnapshotTimeoutTick = p.snapshotTimeout
+	cfg.EagerElections, cfg.SnapshotTimeoutTick = p.eager, p.snapshotTimeout
 	if p.lease {
 		cfg.ReadOnlyOption, cfg.LeaseMarginTick = raft.ReadOnlyLeaseBased, p.marginTick
 	}

@@ -1,0 +1,41 @@
+package raft
+
+// What Config.EagerElections adds. An election that did not end at its first try costs a whole election timeout in the Raft paper and in
+// its known implementations: a request was lost or came to a voter that had heard the leader an instant later (rule 1, it says nothing),
+// the voter's log was better, the votes were split. Here it costs a tick or two. Nothing of this grants a vote that was refused before, and
+// nobody stands who has heard a leader within ElectionTick ticks.
+
+// eagerTicks is how long who has reason to stand early waits: a vote given meanwhile should get the time to make a leader.
+const eagerTicks = 2
+
+// askAgain repeats the request of a round to those who have not answered, 1, 2, 4, 8, ... ticks after it began.
+func (r *raft) askAgain() {
+	if r.state == StateFollower || r.electionElapsed&(r.electionElapsed-1) != 0 {
+		return
+	}
+	if r.state == StatePreCandidate {
+		r.request(MsgRequestPreVote, r.term+1, nil)
+	} else {
+		r.request(MsgRequestVote, r.term, nil)
+	}
+}
+
+// refused is told of a vote or pre-vote that we did not grant. If it stands behind us, we are the one to stand.
+func (r *raft) refused(m *Message) {
+	if !r.upToDate(m) || r.state == StateCandidate && r.id > m.From && r.ties(m) {
+		r.hasten()
+	}
+}
+
+// ties reports whether a candidate is as good as we are. Two such that have split the votes must not both stand again at once.
+func (r *raft) ties(m *Message) bool {
+	term, _ := r.log.lastTerm()
+	return m.LogTerm == term && m.Index == r.log.last() && m.Priority == r.cfg.Priority
+}
+
+// hasten makes the next election due in eagerTicks, if no leader was heard for an election timeout.
+func (r *raft) hasten() {
+	if r.cfg.EagerElections && r.state != StateLeader && r.contact >= r.cfg.ElectionTick {
+		r.electionElapsed = max(r.electionElapsed, r.electionTimeout-eagerTicks)
+	}
+}
