@@ -37,7 +37,7 @@ func newChecker(c *cluster) *checker {
 		c: c, leaders: map[uint64]uint64{}, matching: map[entryKey]matchRecord{},
 		confs: map[uint64]string{}, refused: map[string]bool{},
 	}
-	k.committed = []commitRecord{{term: birthTerm}}
+	k.committed = []commitRecord{{term: birthTerm, by: birthTerm}}
 	k.chains = []uint64{birthChain}
 	return k
 }

@@ -6,7 +6,8 @@ import (
 	"lograft/raft"
 )
 
-// elected: one leader per term, and it holds every entry committed before.
+// elected: one leader per term, and it holds every entry that the leader of an earlier term committed. A candidate that slept may win its
+// term when a later one has committed entries of terms before it: those it need not hold (Raft paper §5.4.3).
 func (k *checker) elected(n *node, bs *raft.BasicStatus) {
 	term := bs.HardState.Term
 	if other, ok := k.leaders[term]; ok && other != n.id {
@@ -16,7 +17,7 @@ func (k *checker) elected(n *node, bs *raft.BasicStatus) {
 	k.leaders[term] = n.id
 	k.c.stats.Elections++
 	k.c.trace.note(k.c.now, n.id, "leads", term, bs.LastIndex)
-	older := sort.Search(len(k.committed), func(i int) bool { return k.committed[i].term >= term })
+	older := sort.Search(len(k.committed), func(i int) bool { return k.committed[i].by >= term })
 	if older == 0 {
 		return
 	}

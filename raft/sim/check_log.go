@@ -21,6 +21,7 @@ type matchRecord struct{ hash, prevTerm uint64 }
 type commitRecord struct {
 	term uint64
 	hash uint64 // 0: not applied anywhere yet
+	by   uint64 // term of the leader that committed it
 }
 
 func (k *checker) top() uint64 { return uint64(len(k.committed)) }
@@ -63,13 +64,17 @@ func (k *checker) commitRose(n *node, was *view, bs *raft.BasicStatus) {
 		k.fail("committed", "node %d: commit %d as %v; no leader committed more than %d", n.id, commit, bs.SoftState.RaftState, k.top())
 		return
 	}
+	by := bs.HardState.Term
+	if !leads {
+		by = was.term
+	}
 	for i := k.top() + 1; i <= commit; i++ {
 		t, ok := n.disk.seen.term(i)
 		if !ok {
 			k.fail("committed", "leader %d: commit %d, index %d is not in its storage", n.id, commit, i)
 			return
 		}
-		k.committed = append(k.committed, commitRecord{term: t})
+		k.committed = append(k.committed, commitRecord{term: t, by: by})
 		k.chains = append(k.chains, 0)
 	}
 	k.c.stats.Committed = max(k.c.stats.Committed, commit)
