@@ -61,8 +61,11 @@ func (n *node) announcement() (cmd []byte, what string) {
 	}
 	want := cluster.RegisterBroker{RequestID: randomID(), NodeID: n.opts.NodeID, DirID: dir, ClientAddr: n.opts.Advertise, PeerAddr: n.opts.AdvertisePeer,
 		HTTPAddr: n.opts.HTTPListen, Version: cluster.SayKnown(n.opts.Version, cluster.CommandsKnown)}
+	if ok, _, _ := v.Allows(cluster.FeatureRacks); ok {
+		want.Rack = n.opts.Rack
+	}
 	b, ok := v.BrokerByID(n.opts.NodeID)
-	if !ok || b.ClientAddr != want.ClientAddr || b.PeerAddr != want.PeerAddr || b.HTTPAddr != want.HTTPAddr || b.Version != want.Version {
+	if !ok || b.Rack != want.Rack || b.ClientAddr != want.ClientAddr || b.PeerAddr != want.PeerAddr || b.HTTPAddr != want.HTTPAddr || b.Version != want.Version {
 		return cluster.EncodeRegisterBroker(want), "addresses"
 	}
 	if groups := n.unconfirmed.Load(); groups != nil && len(*groups) > 0 {
@@ -73,6 +76,9 @@ func (n *node) announcement() (cmd []byte, what string) {
 	}
 	if to := n.raisable(v); to > v.Commands {
 		return cluster.EncodeRaiseCommands(cluster.RaiseCommands{RequestID: randomID(), To: to}), "version of commands"
+	}
+	if cmd := n.awayCommand(v); cmd != nil {
+		return cmd, "brokers that are away"
 	}
 	return nil, ""
 }

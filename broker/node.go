@@ -53,6 +53,7 @@ type node struct {
 	draining    atomic.Bool
 	unconfirmed atomic.Pointer[[]partition.GroupID]
 	settled     settledGroups
+	absent      absent // of register
 	started     time.Time
 	disk        diskStats
 	diskFull    atomic.Bool // the disk is at its reserve
@@ -68,7 +69,7 @@ type limited struct {
 var peerLimits = security.Limits{Conns: 1024, ConnsPerAddr: 256}
 
 func newNode(o Options, a *access, dir *datadir.Dir, j journal.Journal, ls listeners) *node {
-	n := &node{opts: o, log: o.Logger.With("node", o.NodeID), ls: ls, access: a, journal: j, data: dir, greeted: map[uint64]uint32{},
+	n := &node{opts: o, log: o.Logger.With("node", o.NodeID), ls: ls, access: a, journal: j, data: dir, greeted: map[uint64]uint32{}, absent: absent{},
 		controls: engine.NewInbox[controlEvent](), announcing: make(chan struct{}, 1), failed: make(chan error, 4), started: time.Now()}
 	peers := map[uint64]string{}
 	for _, m := range o.InitialCluster {

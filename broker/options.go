@@ -38,9 +38,10 @@ type Options struct {
 	DiskReserve     int64         // bytes kept free on the disk (architecture D19); 0: what the groups here need (engine.Reserve)
 	// NoPartitionMetrics leaves the series of each partition out of /metrics.
 	NoPartitionMetrics bool
-	NoGroupMetrics     bool // leaves the lag of groups out of it
-	KeepLeaders        bool // leadership does not go back to preferred leaders by itself
-	AutoCreate         bool // --dev: topics come to be when first used
+	NoGroupMetrics     bool   // leaves the lag of groups out of it
+	KeepLeaders        bool   // leadership does not go back to preferred leaders by itself
+	AutoCreate         bool   // --dev: topics come to be when first used
+	Rack               string // of this broker; empty: it is a rack by itself
 	Version            string
 	Logger             *slog.Logger
 }

@@ -28,6 +28,8 @@ type brokerJSON struct {
 	Peer    string `json:"peer"`
 	HTTP    string `json:"http"`
 	Version string `json:"version"`
+	Rack    string `json:"rack"`
+	Away    bool   `json:"away"`     // not reached for a while: it gets no replicas
 	Known   uint32 `json:"commands"` // newest version of commands that its build carries out; 0: it did not register
 	State   string `json:"state"`    // member, leaving, added (not started yet), or unknown (the metadata did not tell)
 	Holds   int    `json:"replicas"` // of partitions, those on the move counted too
@@ -48,7 +50,7 @@ func memberState(b *client.MemberBroker) string {
 func brokersOf(d *client.Cluster, m *client.Members) (list []brokerJSON) {
 	list = []brokerJSON{}
 	for _, b := range d.Brokers {
-		list = append(list, brokerJSON{Node: b.Node, Client: b.ClientAddr, Peer: b.PeerAddr, HTTP: b.HTTPAddr, Version: b.Version, Known: b.Commands, State: "unknown"})
+		list = append(list, brokerJSON{Node: b.Node, Client: b.ClientAddr, Peer: b.PeerAddr, HTTP: b.HTTPAddr, Version: b.Version, Known: b.Commands, Rack: b.Rack, Away: b.Away, State: "unknown"})
 	}
 	for i := range m.Brokers {
 		b := &m.Brokers[i]
@@ -80,9 +82,13 @@ func (a *app) clusterInfo() *cobra.Command {
 					return a.writeJSON(map[string]any{"name": d.Name, "id": hex.EncodeToString(d.ID[:]), "brokers": brokers, "topics": len(d.Topics), "metadata_leader": d.MetadataLeader, "commands": d.Commands})
 				}
 				fmt.Fprintf(a.Err, "cluster %s (%s), %s, metadata leader: node %d, commands of version %d\n", d.Name, hex.EncodeToString(d.ID[:]), counted(len(d.Topics), "topic"), d.MetadataLeader, d.Commands)
-				rows := [][]string{{"NODE", "STATE", "REPLICAS", "CLIENTS", "PEERS", "HTTP", "COMMANDS", "VERSION"}}
+				rows := [][]string{{"NODE", "STATE", "REPLICAS", "CLIENTS", "PEERS", "HTTP", "RACK", "COMMANDS", "VERSION"}}
 				for _, b := range brokers {
-					rows = append(rows, []string{fmt.Sprint(b.Node), b.State, fmt.Sprint(b.Holds), b.Client, b.Peer, b.HTTP, fmt.Sprint(b.Known), b.Version})
+					state := b.State
+					if b.Away {
+						state += ", away"
+					}
+					rows = append(rows, []string{fmt.Sprint(b.Node), state, fmt.Sprint(b.Holds), b.Client, b.Peer, b.HTTP, b.Rack, fmt.Sprint(b.Known), b.Version})
 				}
 				return a.table(rows)
 			})

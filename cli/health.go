@@ -29,6 +29,7 @@ type brokerHealth struct {
 	Node           uint64   `json:"node"`
 	Up             bool     `json:"up"`
 	Version        string   `json:"version"`
+	Rack           string   `json:"rack"`
 	Commands       uint32   `json:"commands"` // newest version of commands that its build carries out
 	Leaving        bool     `json:"leaving"`  // it is being decommissioned
 	Leads          int      `json:"leads"`
@@ -56,6 +57,8 @@ type health struct {
 	Upgrade         string         `json:"upgrade,omitempty"` // who keeps it from being raised
 	Leaderless      int            `json:"leaderless"`
 	UnderReplicated int            `json:"under_replicated"`
+	RackShared      int            `json:"rack_shared"` // partitions with two replicas in a rack, though another rack could take one: no fault
+	RackExample     string         `json:"rack_shared_example,omitempty"`
 	FaultyRanges    int            `json:"faulty_ranges"`
 	Moving          int            `json:"partitions_moving"` // replicas are on their way: no fault
 	Rebalancing     bool           `json:"rebalancing"`
@@ -264,6 +267,7 @@ func judge(d *client.Cluster, answers []answerOf) health {
 		h.group(groups[key], good)
 	}
 	h.canLose(d, good)
+	h.rackShared(d)
 	h.Healthy = len(h.Problems) == 0
 	return h
 }
@@ -286,6 +290,36 @@ func upgradeWaits(d *client.Cluster) string {
 	return fmt.Sprintf("commands of version %d wait for an upgrade: %s", newest, strings.Join(old, ", "))
 }
 
+// rackShared counts the partitions whose replicas share a rack though they need not: a rack that holds none of theirs has a broker that is
+// up and stays. A broker without a rack is one by itself.
+func (h *health) rackShared(d *client.Cluster) {
+	rack := map[uint64]string{}
+	for _, b := range d.Brokers {
+		if rack[b.Node] = "rack " + b.Rack; b.Rack == "" {
+			rack[b.Node] = fmt.Sprint("node ", b.Node)
+		}
+	}
+	for _, t := range d.Topics {
+		for _, p := range t.Partitions {
+			nodes := p.Replicas
+			if len(p.Wanted) > 0 {
+				nodes = p.Wanted
+			}
+			used := map[string]bool{}
+			for _, n := range nodes {
+				used[rack[n]] = true
+			}
+			other := slices.IndexFunc(h.Nodes, func(n brokerHealth) bool { return n.Up && !n.Leaving && !used[rack[n.Node]] })
+			if len(used) == len(nodes) || other < 0 {
+				continue
+			}
+			if h.RackShared++; h.RackShared == 1 {
+				h.RackExample = fmt.Sprintf("%s is on nodes %s, and node %d is in another rack", groupKey(t.Name, p.Number), strings.Trim(fmt.Sprint(nodes), "[]"), h.Nodes[other].Node)
+			}
+		}
+	}
+}
+
 func groupKey(topic string, n int32) string { return fmt.Sprintf("%s/%d", topic, n) }
 
 func groupsOf(d *client.Cluster) (groups map[string]*groupHealth, order []string) {
@@ -305,7 +339,7 @@ func groupsOf(d *client.Cluster) (groups map[string]*groupHealth, order []string
 }
 
 func oneBroker(b *client.Broker, x *answerOf) brokerHealth {
-	n := brokerHealth{Node: b.Node, Version: b.Version, Commands: b.Commands, Up: x.err == nil, Replicas: len(x.states)}
+	n := brokerHealth{Node: b.Node, Version: b.Version, Rack: b.Rack, Commands: b.Commands, Up: x.err == nil, Replicas: len(x.states)}
 	for _, s := range x.states {
 		if s.Leader == s.Node && s.Problem == "" {
 			n.Leads++
@@ -438,16 +472,19 @@ func (a *app) showHealth(h *health) error {
 	if h.Moving > 0 || h.Rebalancing {
 		moves = fmt.Sprintf(", on the move %d", h.Moving)
 	}
-	upgrade := ""
+	notes := ""
 	if h.Upgrade != "" {
-		upgrade = "upgrade not finished: " + h.Upgrade + "\n"
+		notes = "upgrade not finished: " + h.Upgrade + "\n"
+	}
+	if h.RackShared > 0 {
+		notes += fmt.Sprintf("%s may share fate: replicas in one rack, though they need not be (%s): broker cluster rebalance\n", counted(h.RackShared, "partition"), h.RackExample)
 	}
 	leader := "none"
 	if h.MetadataLeader != 0 {
 		leader = fmt.Sprintf("node %d", h.MetadataLeader)
 	}
 	_, err := fmt.Fprintf(a.Out, "%s: cluster %s, %s, %s, %s, metadata leader: %s, commands of version %d\nleaderless %d, under-replicated %d, faulty ranges %d%s; can lose one more broker: %s\n%s\n",
-		word, h.Cluster, counted(h.Brokers, "broker"), counted(h.Topics, "topic"), counted(h.Partitions, "partition"), leader, h.Commands, h.Leaderless, h.UnderReplicated, h.FaultyRanges, moves, lose, upgrade)
+		word, h.Cluster, counted(h.Brokers, "broker"), counted(h.Topics, "topic"), counted(h.Partitions, "partition"), leader, h.Commands, h.Leaderless, h.UnderReplicated, h.FaultyRanges, moves, lose, notes)
 	if err != nil {
 		return err
 	}

@@ -144,3 +144,63 @@ func TestParseNumbers(t *testing.T) {
 		t.Errorf("%v", m)
 	}
 }
+
+// Replicas that share a rack are told of, and are no fault: only while another rack has a broker that is up and stays, counting where the
+// replicas are on their way to.
+func TestHealthRacks(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		racks  []string
+		change func(*client.Cluster, []answerOf)
+		shared int
+	}{
+		{"no racks", []string{"", "", "", ""}, nil, 0},
+		{"a rack each", []string{"a", "b", "c", "d"}, nil, 0},
+		{"two in one, another one is free", []string{"a", "a", "b", "c"}, nil, 1},
+		{"the other one has no rack", []string{"a", "a", "b", ""}, nil, 1},
+		{"all racks are used", []string{"a", "a", "b", "b"}, nil, 0},
+		{"the free one is down", []string{"a", "a", "b", "c"}, func(_ *client.Cluster, x []answerOf) { x[3] = answerOf{err: errors.New("x")} }, 0},
+		{"on its way there", []string{"a", "a", "b", "c"}, func(d *client.Cluster, _ []answerOf) { d.Topics[0].Partitions[0].Wanted = []uint64{1, 4, 3} }, 0},
+	} {
+		d, answers := threeBrokers()
+		d.Brokers, answers = append(d.Brokers, client.Broker{Node: 4, ClientAddr: "a:1"}), append(answers, answerOf{})
+		for i := range d.Brokers {
+			d.Brokers[i].Rack = c.racks[i]
+		}
+		if c.change != nil {
+			c.change(d, answers)
+		}
+		h := judge(d, answers)
+		if h.RackShared != c.shared || (h.RackExample != "") != (c.shared > 0) {
+			t.Errorf("%s: %d partitions share a rack (%s), want %d", c.name, h.RackShared, h.RackExample, c.shared)
+		}
+		for _, p := range h.Problems {
+			if strings.Contains(p.Problem, "rack") {
+				t.Errorf("%s: a shared rack is a fault: %s", c.name, p.Problem)
+			}
+		}
+	}
+}
+
+// An upgrade that is not finished is told of, with who it waits for; one that no broker has begun is none.
+func TestHealthUpgrade(t *testing.T) {
+	for _, c := range []struct {
+		active uint32
+		known  []uint32
+		says   string
+	}{
+		{1, []uint32{1, 1, 1}, ""},
+		{2, []uint32{2, 2, 2}, ""},
+		{1, []uint32{2, 1, 2}, "commands of version 2 wait for an upgrade: node 2 (v) knows 1"},
+		{2, []uint32{3, 3, 3}, ""},
+	} {
+		d, _ := threeBrokers()
+		d.Commands = c.active
+		for i := range d.Brokers {
+			d.Brokers[i].Commands = c.known[i]
+		}
+		if got := upgradeWaits(d); got != c.says {
+			t.Errorf("active %d, known %v: %q, want %q", c.active, c.known, got, c.says)
+		}
+	}
+}

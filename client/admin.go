@@ -56,6 +56,8 @@ type Broker struct {
 	Node                                    uint64
 	ClientAddr, PeerAddr, HTTPAddr, Version string
 	Commands                                uint32 // newest version of commands that its build carries out
+	Rack                                    string // empty: none
+	Away                                    bool   // the metadata group's leader has not reached it for a while: it gets no replicas
 }
 
 // Cluster describes a cluster.
@@ -187,7 +189,7 @@ func (c *Client) DescribeCluster(ctx context.Context) (Cluster, error) {
 	d := Cluster{Name: out.GetClusterName(), MetadataLeader: out.GetMetadataLeader(), AnsweredBy: out.GetAnsweredBy(), Commands: out.GetCommands()}
 	copy(d.ID[:], out.GetClusterId())
 	for _, b := range out.GetBrokers() {
-		d.Brokers = append(d.Brokers, Broker{b.GetNode(), b.GetClientAddress(), b.GetPeerAddress(), b.GetHttpAddress(), b.GetVersion(), b.GetCommands()})
+		d.Brokers = append(d.Brokers, Broker{b.GetNode(), b.GetClientAddress(), b.GetPeerAddress(), b.GetHttpAddress(), b.GetVersion(), b.GetCommands(), b.GetRack(), b.GetAway()})
 	}
 	for _, t := range out.GetTopics() {
 		d.Topics = append(d.Topics, fromTopic(t))

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Bounds, those of broker.Options.
@@ -63,6 +65,9 @@ func (c *Config) check(bad map[string]bool) (faults []error) {
 	if c.ClusterID == "" {
 		fault("cluster-id is empty: set --cluster-id, or leave it away")
 	}
+	if len(c.Rack) > rackBytesMax || !utf8.ValidString(c.Rack) || strings.ContainsFunc(c.Rack, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		fault("rack %.40q: want at most %d bytes of printable UTF-8, or none", c.Rack, rackBytesMax)
+	}
 	if c.Workers < 0 || c.Workers > workersMax {
 		fault("workers %d: want 1 to %d, or 0 to have it chosen", c.Workers, workersMax)
 	}
@@ -76,6 +81,9 @@ func (c *Config) check(bad map[string]bool) (faults []error) {
 	}
 	return faults
 }
+
+// rackBytesMax bounds a rack's name.
+const rackBytesMax = 249
 
 func (r *Raft) check() []error {
 	if r.Heartbeat <= 0 {

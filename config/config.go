@@ -28,6 +28,7 @@ type Config struct {
 	Advertise      string  `mapstructure:"advertise"`
 	AdvertisePeer  string  `mapstructure:"advertise-peer"`
 	InitialCluster string  `mapstructure:"initial-cluster"`
+	Rack           string  `mapstructure:"rack"`
 	Insecure       bool    `mapstructure:"insecure"`
 	Workers        int     `mapstructure:"workers"`
 	Log            Log     `mapstructure:"log"`
@@ -109,6 +110,7 @@ var fields = []Field{
 	{"advertise", "", "host:port that clients are told (default: --listen)"},
 	{"advertise-peer", "", "host:port that other brokers are told (default: --peer-listen)"},
 	{"initial-cluster", "", `every broker's node id and peer address, "1=H:P,2=H:P,3=H:P" (default: this broker alone)`},
+	{"rack", "", "name of what can fail together with this broker (a rack, a zone): replicas of a partition go to different ones; empty: none"},
 	{"insecure", false, "listen beyond loopback without TLS and authentication"},
 	{"workers", 0, "goroutines that run the partitions (default: one per core, at most 4)"},
 	{"log.level", "info", "debug, info, warn or error"},

@@ -224,6 +224,8 @@ func TestFaults(t *testing.T) {
 		{"fast heartbeat", "", []string{"--raft-heartbeat=999us"}, []string{"999µs", "3 to 1000"}},
 		{"loud", "", []string{"--log-level=loud"}, []string{"log.level", `"loud"`, "debug, info, warn, error"}},
 		{"log format", "", []string{"--log-format=xml"}, []string{"log.format", `"xml"`, "text, json, auto"}},
+		{"a rack that can't be printed", "", []string{"--rack=a\nb"}, []string{"rack", "printable"}},
+		{"a rack with too long a name", "", []string{"--rack=" + strings.Repeat("r", 250)}, []string{"rack", "249"}},
 		{"no port", "", []string{"--listen=127.0.0.1"}, []string{"listen", "HOST:PORT"}},
 		{"too high a port", "", []string{"--http-listen=127.0.0.1:65536"}, []string{"http-listen", "65535"}},
 		{"not loopback", "", []string{"--peer-listen=10.0.0.1:7401"}, []string{"peer-listen 10.0.0.1:7401", "--insecure"}},

@@ -22,6 +22,7 @@ const (
 	kindRebalance
 	kindSettled
 	kindRaiseCommands
+	kindSetAway
 )
 
 // commandHeadBytes is what RequestID reads.
@@ -50,6 +51,7 @@ type RegisterBroker struct {
 	DirID                          ID
 	ClientAddr, PeerAddr, HTTPAddr string
 	Version                        string // see SayKnown
+	Rack                           string // from FeatureRacks on; empty: none
 }
 
 // EncodeRegisterBroker makes the command's bytes.
@@ -60,11 +62,18 @@ func EncodeRegisterBroker(c RegisterBroker) []byte {
 	for _, s := range []string{c.ClientAddr, c.PeerAddr, c.HTTPAddr, c.Version} {
 		w.Str(s)
 	}
+	if c.Rack != "" { // without one a command is what it was before there were racks
+		w.Str(c.Rack)
+	}
 	return w.Data()
 }
 
-func (r *reader) registerBroker() RegisterBroker {
-	return RegisterBroker{NodeID: r.U64(), DirID: r.ID(), ClientAddr: r.Str(), PeerAddr: r.Str(), HTTPAddr: r.Str(), Version: r.Str()}
+func (r *reader) registerBroker(known uint32) RegisterBroker {
+	c := RegisterBroker{NodeID: r.U64(), DirID: r.ID(), ClientAddr: r.Str(), PeerAddr: r.Str(), HTTPAddr: r.Str(), Version: r.Str()}
+	if r.Left() > 0 && known >= FeatureRacks.Since() {
+		c.Rack = r.Str()
+	}
+	return c
 }
 
 // CreateTopic makes a topic. The answer's Topic is its id, also if a topic of that name exists (ReasonTopicExists).

@@ -8,6 +8,12 @@ import "slices"
 func (s *State) evenOut(index uint64) {
 	for len(s.moving) < MovesMax {
 		loads := s.loads()
+		if s.commands >= FeatureRacks.Since() {
+			if racksOf(loads); s.spreadOne(index, loads) {
+				continue
+			}
+			loads = slices.DeleteFunc(loads, func(l *load) bool { return l.broker.Away })
+		}
 		slices.SortFunc(loads, func(a, b *load) int {
 			return compare(b.replicas, a.replicas, int(a.broker.NodeID), int(b.broker.NodeID))
 		})
@@ -32,15 +38,7 @@ func (s *State) moveOne(index uint64, loads []*load) bool {
 			if !ok {
 				continue
 			}
-			p := s.partition(ref)
-			r, isNew, _ := s.spot(p, to.NodeID, to.DirID)
-			voters := slices.Clone(p.Voters)
-			voters[at] = r.ID
-			if isNew {
-				s.want(index, ref, voters, r)
-			} else {
-				s.want(index, ref, voters)
-			}
+			s.move(index, ref, s.partition(ref), at, to)
 			return true
 		}
 	}
@@ -62,7 +60,7 @@ func (s *State) movable(from uint64, to *Broker) (ref movingRef, at int, ok bool
 				}
 			}
 			_, buried := findTombstone(s.tombstones, p.Group, to.DirID)
-			if here < 0 || there || p.Moving() || buried || ok && here == 0 {
+			if here < 0 || there || p.Moving() || buried || ok && here == 0 || !s.keepsRacks(p, here, to) {
 				continue
 			}
 			ref, at, ok = movingRef{t.ID, p.Number}, here, true

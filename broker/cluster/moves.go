@@ -265,9 +265,10 @@ func (s *State) advance(index uint64) {
 }
 
 // rehome gives every wanted replica that can't stay a successor: on the same node, if only its directory was lost, else on the broker
-// that holds least.
+// that holds least and is here, in a rack of its own if there is one.
 func (s *State) rehome(index uint64) {
 	loads := s.loads()
+	racksOf(loads)
 	misplaced := false
 	for _, t := range slices.Clone(s.topics) {
 		for i := range t.Partitions {
@@ -309,10 +310,30 @@ func (s *State) rehomeOne(index uint64, ref movingRef, p *Partition, loads []*lo
 	return all
 }
 
+// votes reports whether one of the voters, those that are added counted, is on a node.
+func (s *State) votes(p *Partition, voters []uint64, added []Replica, node uint64) bool {
+	if slices.ContainsFunc(added, func(a Replica) bool { return a.NodeID == node }) {
+		return true
+	}
+	return slices.ContainsFunc(voters, func(id uint64) bool { x, _ := p.Replica(id); return x.NodeID == node })
+}
+
 // successor finds the place of the replica that comes for r.
 func (s *State) successor(p *Partition, r Replica, voters []uint64, added []Replica, loads []*load) (next Replica, isNew, ok bool) {
 	if seat, _ := s.seat(r.NodeID); s.settledSeat(r.NodeID) {
 		return s.spot(p, r.NodeID, seat.DirID)
+	}
+	if s.commands >= FeatureRacks.Since() {
+		sharing := s.sharing(p, voters, added, slices.Index(voters, r.ID))
+		l := best(loads, sharing, func(l *load) bool {
+			_, buried := findTombstone(s.tombstones, p.Group, l.broker.DirID)
+			return !l.broker.Away && !buried && !s.votes(p, voters, added, l.broker.NodeID)
+		})
+		if l == nil {
+			return Replica{}, false, false
+		}
+		l.take()
+		return s.spot(p, l.broker.NodeID, l.broker.DirID)
 	}
 	order := slices.Clone(loads)
 	slices.SortFunc(order, func(a, b *load) int {
@@ -320,12 +341,7 @@ func (s *State) successor(p *Partition, r Replica, voters []uint64, added []Repl
 	})
 	for _, l := range order {
 		node := l.broker.NodeID
-		taken := slices.ContainsFunc(added, func(a Replica) bool { return a.NodeID == node })
-		for _, id := range voters {
-			x, _ := p.Replica(id)
-			taken = taken || x.NodeID == node
-		}
-		if taken {
+		if s.votes(p, voters, added, node) {
 			continue
 		}
 		if next, isNew, ok = s.spot(p, node, l.broker.DirID); ok {

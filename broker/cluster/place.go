@@ -6,11 +6,15 @@ import "slices"
 type load struct {
 	broker            *Broker
 	leaders, replicas int
+	rack              *rackLoad // set by racksOf
 }
 
-// place puts new partitions [from, to) of a topic on the registered brokers: each partition's preferred leader on the broker that leads
+// place puts new partitions [from, to) of a topic on the registered brokers. Before FeatureRacks, as older builds do it: each partition's preferred leader on the broker that leads
 // least, its other replicas on those that hold least. Equal loads are decided by replicas held, then by node id.
 func (s *State) place(index uint64, seed ID, from, to int32, replication int, born Settings) []Partition {
+	if s.commands >= FeatureRacks.Since() {
+		return s.placeInRacks(index, seed, from, to, replication, born)
+	}
 	loads := s.loads()
 	list := make([]Partition, to-from)
 	for i := range list {

@@ -37,6 +37,10 @@ func (s *State) Snapshot() []byte {
 		for _, a := range []string{b.ClientAddr, b.PeerAddr, b.HTTPAddr, b.Version} {
 			w.Str(a)
 		}
+		if s.commands >= FeatureRacks.Since() {
+			w.Str(b.Rack)
+			w.Bool(b.Away)
+		}
 	}
 	w.Count(len(s.topics))
 	for _, t := range s.topics {
@@ -114,7 +118,11 @@ func (s *State) Restore(b []byte) error {
 	}
 	n.version, n.nextReplica, n.nextProducer = r.U64(), r.U64(), int64(r.U64())
 	for range r.Count(8 + 16 + 8 + 4*4) {
-		n.brokers = append(n.brokers, Broker{NodeID: r.U64(), DirID: r.ID(), ReplicaID: r.U64(), ClientAddr: r.Str(), PeerAddr: r.Str(), HTTPAddr: r.Str(), Version: r.Str()})
+		b := Broker{NodeID: r.U64(), DirID: r.ID(), ReplicaID: r.U64(), ClientAddr: r.Str(), PeerAddr: r.Str(), HTTPAddr: r.Str(), Version: r.Str()}
+		if n.commands >= FeatureRacks.Since() {
+			b.Rack, b.Away = r.Str(), r.Bool()
+		}
+		n.brokers = append(n.brokers, b)
 	}
 	for range r.Count(16 + 4 + 16 + 4 + 4) {
 		t := r.topic(v, n.version)

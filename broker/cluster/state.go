@@ -112,7 +112,7 @@ func (s *State) apply(index uint64, command []byte) Result {
 	}
 	switch command[1] {
 	case kindRegisterBroker:
-		if c := r.registerBroker(); r.End() == nil {
+		if c := r.registerBroker(s.known); r.End() == nil {
 			return s.registerBroker(index, c)
 		}
 	case kindCreateTopic:
@@ -145,6 +145,10 @@ func (s *State) apply(index uint64, command []byte) Result {
 		if to := r.U32(); r.End() == nil {
 			return s.raiseCommands(index, to)
 		}
+	case kindSetAway:
+		if nodes := r.ids(); r.End() == nil {
+			return s.setAway(index, nodes)
+		}
 	}
 	if x, ok := s.applyMembers(index, command[1], r); ok {
 		return x
@@ -175,7 +179,10 @@ func (s *State) registerBroker(index uint64, c RegisterBroker) Result {
 			return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("an address of %d bytes: at most %d", len(a), addrBytesMax)}
 		}
 	}
-	b := Broker{NodeID: c.NodeID, DirID: c.DirID, ReplicaID: seat.ReplicaID, ClientAddr: c.ClientAddr, PeerAddr: c.PeerAddr, HTTPAddr: c.HTTPAddr, Version: c.Version}
+	if len(c.Rack) > rackBytesMax {
+		return Result{Reason: ReasonInvalid, Message: fmt.Sprintf("a rack's name of %d bytes: at most %d", len(c.Rack), rackBytesMax)}
+	}
+	b := Broker{NodeID: c.NodeID, DirID: c.DirID, ReplicaID: seat.ReplicaID, ClientAddr: c.ClientAddr, PeerAddr: c.PeerAddr, HTTPAddr: c.HTTPAddr, Version: c.Version, Rack: c.Rack}
 	at, ok := findBroker(s.brokers, c.NodeID)
 	if ok && s.brokers[at] == b {
 		return Result{}

@@ -17,6 +17,8 @@ type Broker struct {
 	PeerAddr   string
 	HTTPAddr   string
 	Version    string // as it registered it, see Build and Commands
+	Rack       string // empty: none, the broker is a rack by itself
+	Away       bool   // it can't be reached, as far as the metadata group's leader knows
 }
 
 // Replica is a place of a partition's log: a Raft id bound to one data directory of one broker (architecture D11).

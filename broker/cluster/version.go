@@ -13,7 +13,7 @@ import (
 // registered with a build that carries out N. It is never lowered (Kafka's metadata.version, CockroachDB's cluster version).
 
 // CommandsKnown is the newest version that this build carries out.
-const CommandsKnown = 2
+const CommandsKnown = 3
 
 // commandsFirst is what builds know that do not say what they know.
 const commandsFirst = 1
@@ -25,6 +25,7 @@ type Feature uint8
 const (
 	FeatureStaticMembers Feature = iota
 	FeatureConnectionQuotas
+	FeatureRacks
 )
 
 var features = []struct {
@@ -33,6 +34,7 @@ var features = []struct {
 }{
 	FeatureStaticMembers:    {"static members of consumer groups", 2},
 	FeatureConnectionQuotas: {"quotas of connections", 2},
+	FeatureRacks:            {"racks and brokers that are away", 3},
 }
 
 // String is the feature's name for people.
@@ -147,8 +149,11 @@ func EncodeRaiseCommands(c RaiseCommands) []byte {
 
 // sinceOf is the version of commands that brought a kind.
 func sinceOf(kind uint8) uint32 {
-	if kind == kindRaiseCommands {
+	switch kind {
+	case kindRaiseCommands:
 		return 2
+	case kindSetAway:
+		return FeatureRacks.Since()
 	}
 	return commandsFirst
 }

@@ -109,7 +109,7 @@ func (s *GetMetadata) metadata(certain bool) (proto.Message, *partition.Error) {
 	out := &pb.GetMetadataResponse{ClusterName: v.ClusterName, ClusterId: v.ClusterID[:], AnsweredBy: dir.NodeID(), MetadataReplicas: toReplicas(voting(&v.Metadata)), AutoCreate: dir.AutoCreate(), Commands: v.Commands}
 	out.MetadataLeader, _, _ = dir.Leader(v.MetadataGroup)
 	for _, b := range v.Brokers() {
-		out.Brokers = append(out.Brokers, &pb.Broker{Node: b.NodeID, ClientAddress: b.ClientAddr, PeerAddress: b.PeerAddr, HttpAddress: b.HTTPAddr, Version: b.Build(), Commands: b.Commands()})
+		out.Brokers = append(out.Brokers, &pb.Broker{Node: b.NodeID, ClientAddress: b.ClientAddr, PeerAddress: b.PeerAddr, HttpAddress: b.HTTPAddr, Version: b.Build(), Commands: b.Commands(), Rack: b.Rack, Away: b.Away})
 	}
 	if s.request.GetAllTopics() {
 		if !certain {

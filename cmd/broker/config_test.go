@@ -16,7 +16,7 @@ import (
 // notDefault sets every leaf to a valid value that is not its default; text that YAML could take for something else is among them.
 var notDefault = map[string]string{
 	"node-id": "2", "cluster-id": "007", "data-dir": `a "b": #c`, "allow-tmpfs": "true", "listen": "0.0.0.0:1", "peer-listen": "0.0.0.0:2", "http-listen": "",
-	"advertise": "h:3", "advertise-peer": "h:4", "initial-cluster": "1=a:1,2=h:4", "insecure": "true", "workers": "5",
+	"advertise": "h:3", "advertise-peer": "h:4", "initial-cluster": "1=a:1,2=h:4", "insecure": "true", "rack": "r9", "workers": "5",
 	"log.level": "debug", "log.format": "json", "raft.election-timeout": "1.5s", "raft.heartbeat": "70ms",
 	"tls.cert": "a", "tls.key": "b", "tls.ca": "c", "tls.crl": "d", "peer-tls.cert": "e", "peer-tls.key": "f", "peer-tls.ca": "g", "peer-tls.crl": "h",
 	"http-tls.cert": "i", "http-tls.key": "j", "http-tls.ca": "k", "http-tls.crl": "l", "auth.required": "true", "auth.super-users": "root, admin", "auth.token-key": "m",

@@ -47,7 +47,7 @@ func options(c config.Config, log *slog.Logger) (broker.Options, error) {
 	}
 	o := broker.Options{NodeID: c.NodeID, ClusterName: c.ClusterID, DataDir: c.DataDir, AllowTmpfs: c.AllowTmpfs,
 		Listen: c.Listen, PeerListen: c.PeerListen, HTTPListen: c.HTTPListen, Advertise: c.Advertise, AdvertisePeer: c.AdvertisePeer, Insecure: c.Insecure,
-		ElectionTimeout: c.Raft.ElectionTimeout, Heartbeat: c.Raft.Heartbeat, Workers: c.Workers, NoPartitionMetrics: !c.Metrics.Partitions, NoGroupMetrics: !c.Metrics.Groups, KeepLeaders: !c.Leaders.AutoRebalance, Version: cli.Version(), Logger: log}
+		ElectionTimeout: c.Raft.ElectionTimeout, Heartbeat: c.Raft.Heartbeat, Workers: c.Workers, NoPartitionMetrics: !c.Metrics.Partitions, NoGroupMetrics: !c.Metrics.Groups, KeepLeaders: !c.Leaders.AutoRebalance, Rack: c.Rack, Version: cli.Version(), Logger: log}
 	o.Access = broker.Access{TLS: security.Files(c.TLS), PeerTLS: security.Files(c.PeerTLS), HTTPTLS: security.Files(c.HTTPTLS),
 		Required: c.Auth.Required, SuperUsers: c.SuperUsers(), TokenKey: c.Auth.TokenKey,
 		Limits: security.Limits{Conns: c.Limits.Connections, ConnsPerAddr: c.Limits.ConnectionsPerAddress}}

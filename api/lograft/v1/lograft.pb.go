@@ -3117,6 +3117,8 @@ type Broker struct {
 	HttpAddress   string                 `protobuf:"bytes,4,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	Commands      uint32                 `protobuf:"varint,6,opt,name=commands,proto3" json:"commands,omitempty"` // newest version of commands that its build carries out
+	Rack          string                 `protobuf:"bytes,7,opt,name=rack,proto3" json:"rack,omitempty"`          // empty: none
+	Away          bool                   `protobuf:"varint,8,opt,name=away,proto3" json:"away,omitempty"`         // the metadata group's leader has not reached it for a while: it gets no replicas
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3191,6 +3193,20 @@ func (x *Broker) GetCommands() uint32 {
 		return x.Commands
 	}
 	return 0
+}
+
+func (x *Broker) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *Broker) GetAway() bool {
+	if x != nil {
+		return x.Away
+	}
+	return false
 }
 
 type GetMetadataRequest struct {
@@ -4022,14 +4038,16 @@ const file_lograft_v1_lograft_proto_rawDesc = "" +
 	"\x06wanted\x18\x06 \x03(\v2\x13.lograft.v1.ReplicaR\x06wanted\"-\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\x04R\x04node\"\xbf\x01\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\"\xe7\x01\n" +
 	"\x06Broker\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12%\n" +
 	"\x0eclient_address\x18\x02 \x01(\tR\rclientAddress\x12!\n" +
 	"\fpeer_address\x18\x03 \x01(\tR\vpeerAddress\x12!\n" +
 	"\fhttp_address\x18\x04 \x01(\tR\vhttpAddress\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12\x1a\n" +
-	"\bcommands\x18\x06 \x01(\rR\bcommands\"\x86\x01\n" +
+	"\bcommands\x18\x06 \x01(\rR\bcommands\x12\x12\n" +
+	"\x04rack\x18\a \x01(\tR\x04rack\x12\x12\n" +
+	"\x04away\x18\b \x01(\bR\x04away\"\x86\x01\n" +
 	"\x12GetMetadataRequest\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x1d\n" +
 	"\n" +
