@@ -183,6 +183,10 @@ func (r *raft) handleHeartbeatResponse(m *Message) error {
 	if p.state != ProgressSnapshot {
 		p.paused = false // an empty append goes even into a full window, so that lost answers heal
 	}
+	if p.state == ProgressProbe && m.Commit >= p.next {
+		// It says nothing of what it holds (its answers are lost, or kept because of damage), but this it has: probe behind it.
+		p.next = min(m.Commit, r.log.last()) + 1
+	}
 	if p.match < r.log.last() || p.state == ProgressProbe || p.pendingRequestSnapshot != 0 {
 		r.maybeSendAppend(p, true /* evenEmpty */)
 	}

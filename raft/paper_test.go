@@ -72,6 +72,26 @@ func TestAppendBelowTheCommitBringsWhatFollows(t *testing.T) {
 	}
 }
 
+// The same, and it is more behind than one message brings: what it says with its heartbeats that it has committed, the leader skips.
+func TestProbeGoesBehindTheCommit(t *testing.T) {
+	g := newGroup(t, 3, func(c *raft.Config) { c.MaxSizePerMsg = 1 })
+	g.elect(1)
+	g.lose = func(m *raft.Message) bool { return m.From == 3 || m.To == 3 }
+	for range 10 {
+		g.must(g.n(1).raw.Propose(nil, []byte("x")))
+		g.run()
+	}
+	g.n(1).raw.ReportUnreachable(3)
+	g.lose = func(m *raft.Message) bool { return m.Type == raft.MsgAppendResponse && m.From == 3 && !m.Reject }
+	for range 40 {
+		g.tick(1, 1)
+		g.run()
+	}
+	if got, want := g.hard(3).Commit, g.hard(1).Commit; got != want {
+		t.Errorf("node 3 has committed %d of %d; the leader believes %+v", got, want, g.progress(3))
+	}
+}
+
 // A late or shorter append cuts nothing off a log that agrees with it.
 func TestAppendCutsOnlyAtAConflict(t *testing.T) {
 	g := newGroup(t, 3, nil)
