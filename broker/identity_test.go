@@ -58,6 +58,7 @@ var wants = map[string]string{
 	"StorageService.Recover": "alter cluster",
 
 	"MembershipService.AddBroker":          "alter cluster",
+	"MembershipService.ForfeitBrokers":     "alter cluster",
 	"MembershipService.RemoveBroker":       "alter cluster",
 	"MembershipService.DecommissionBroker": "alter cluster",
 	"MembershipService.Rebalance":          "alter cluster",

@@ -30,6 +30,8 @@ func (n *node) Notes(notes []partition.Note) {
 			}
 		case partition.NoteWhole:
 			log.Info("the lost log is refilled: the replica votes and serves again", "index", d.Index)
+		case partition.NoteForced:
+			log.Error("the group goes on without replicas that never come back because an operator accepted the loss of what only they held", "gone", d.Gone, "last_index", d.Index, "next_offset", d.From)
 		case partition.NoteFillFailed:
 			log.Warn("snapshot was not installed: what was fetched is kept for the next try", "peer", d.Peer, "index", d.Index, "err", d.Err)
 		case partition.NoteKeptRotten:

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,23 +14,36 @@ import (
 const recoverWait = 30 * time.Second
 
 func (a *app) clusterRecover() *cobra.Command {
-	accept, yes := false, false
-	c := &cobra.Command{Use: "recover TOPIC/PARTITION", Short: "Show, and with --accept-loss give up, what keeps a partition without a leader from electing one", Args: args1("partition"),
-		Example: "  broker cluster recover orders/3                 # what would be lost; changes nothing\n  broker cluster recover orders/3 --accept-loss",
+	accept, yes, gone := false, false, []string(nil)
+	c := &cobra.Command{Use: "recover TOPIC/PARTITION | --gone NODE,...", Short: "Show, and with --accept-loss give up, what keeps a partition without a leader from electing one", Args: cobra.MaximumNArgs(1),
+		Example: "  broker cluster recover orders/3                 # what would be lost; changes nothing\n  broker cluster recover orders/3 --accept-loss\n  broker cluster recover --gone 2,3               # what is lost if the directories of these brokers never come back",
 		Long: "A partition elects nobody when a majority of its replicas lost their logs, or when the same records are damaged in every copy: the program\n" +
 			"never gives up data by itself. With --accept-loss each living replica gives up the damaged segments and all before them, and one that lost\n" +
 			"its log votes again with what it has; then the most complete replica is elected, and the others are made equal to it. A partition that has\n" +
-			"a leader is refused. Replicas on brokers that are down are not asked: start them first, they may hold what is missing.",
+			"a leader is refused. Replicas on brokers that are down are not asked: start them first, they may hold what is missing.\n\n" +
+			"--gone names every broker whose data directory is lost for good. Without --accept-loss it says of each group that has no majority without\n" +
+			"them which replica holds most and where its log ends. With it, these directories are given up (they are refused everywhere from then on, and\n" +
+			"an empty one may take each one's place), and each such group goes on with the replicas that are left. What only the lost ones held is lost.",
 		RunE: func(c *cobra.Command, args []string) error {
-			topic, number, ok := strings.Cut(args[0], "/")
-			n, err := strconv.ParseInt(number, 10, 32)
-			if !ok || topic == "" || err != nil || n < 0 {
-				return usagef("%q: want TOPIC/PARTITION, as in orders/3", args[0])
+			if (len(args) == 1) == (len(gone) > 0) {
+				return usagef("want one of TOPIC/PARTITION and --gone NODE,...")
 			}
-			return a.with(func(k *client.Client) error { return a.recover(c.Context(), k, topic, int32(n), accept, yes) })
+			if len(gone) > 0 {
+				nodes, err := parseNodes(gone)
+				if err != nil {
+					return err
+				}
+				return a.with(func(k *client.Client) error { return a.recoverGone(c.Context(), k, nodes, accept, yes) })
+			}
+			topic, n, err := parsePartition(args[0])
+			if err != nil {
+				return err
+			}
+			return a.with(func(k *client.Client) error { return a.recover(c.Context(), k, topic, n, accept, yes) })
 		}}
 	c.Flags().BoolVar(&accept, "accept-loss", false, "give up what is shown without it")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().StringSliceVar(&gone, "gone", nil, "the brokers whose data directories never come back, all of them")
 	return c
 }
 
@@ -55,6 +66,9 @@ func (a *app) recover(ctx context.Context, k *client.Client, topic string, n int
 	brokers, err := hostsOf(&d, topic, n)
 	if err != nil {
 		return err
+	}
+	if g := askGroup(ctx, k, brokers, client.RecoverRequest{Topic: topic, Partition: n}); g.Stranded && g.Problem == "" {
+		return a.recoverStranded(ctx, k, []stranded{g}, accept, yes, nil)
 	}
 	plan, good := askRecover(ctx, k, brokers, topic, n, false)
 	if err := a.showRecovered(plan); err != nil {
@@ -132,7 +146,7 @@ func askRecover(ctx context.Context, k *client.Client, brokers []client.Broker, 
 	answered := 0
 	good = true
 	for _, b := range brokers {
-		x, err := k.Recover(ctx, b.ClientAddr, topic, n, accept)
+		x, err := k.Recover(ctx, b.ClientAddr, client.RecoverRequest{Topic: topic, Partition: n, Accept: accept})
 		row := recovered{Node: b.Node, Refilling: x.Refilling, LastIndex: x.LastIndex, From: x.From, To: x.To, Done: x.Done, Problem: x.Problem}
 		if err != nil {
 			row.Problem = "not asked: " + err.Error()

@@ -65,6 +65,16 @@ func (c *Client) RemoveBroker(ctx context.Context, node uint64) error {
 	return err
 }
 
+// ForfeitBrokers gives up the data directories of nodes that never come back, although groups lose their majority with them: from then on
+// these directories are refused everywhere. Recover brings the groups back one by one.
+func (c *Client) ForfeitBrokers(ctx context.Context, nodes []uint64) error {
+	in := &pb.ForfeitBrokersRequest{Nodes: nodes, RequestId: requestID()}
+	_, err := membershipCall(ctx, c, func(ctx context.Context, k pb.MembershipServiceClient) (*pb.ForfeitBrokersResponse, error) {
+		return k.ForfeitBrokers(ctx, in)
+	})
+	return err
+}
+
 // DecommissionBroker has everything moved away from a node, whether it runs or not; with cancel it may keep and take replicas again. It
 // returns when that is decided: the moves go on by themselves, see DescribeMembers.
 func (c *Client) DecommissionBroker(ctx context.Context, node uint64, cancel bool) error {

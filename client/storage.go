@@ -67,17 +67,35 @@ type Recovery struct {
 	From, To        int64  // offsets [From, To) are given up because entries among them are damaged; equal: none
 	Done            bool
 	Problem         string // why nothing was given up here
+	// LastTerm and NextOffset are the end of the replica's log: the one with the highest (LastTerm, LastIndex) holds most, and none of what was
+	// acknowledged from NextOffset on.
+	LastTerm             uint64
+	LogStart, NextOffset int64
+	Gone                 []uint64 // replica ids in the group's configuration that never come back
+	Stranded             bool     // a majority of the voters is among them
+	Leader               uint64   // node, 0: none was heard lately
 }
 
-// Recover asks one broker what its replica of a partition without a leader would have to give up so that one can be elected; accept gives
-// it up. The caller asks every broker that hosts a replica.
-func (c *Client) Recover(ctx context.Context, address, topic string, partition int32, accept bool) (Recovery, error) {
+// RecoverRequest says what to recover.
+type RecoverRequest struct {
+	Topic     string
+	Partition int32
+	Metadata  bool     // the metadata group, in place of a partition
+	GoneNodes []uint64 // that never come back
+	Accept    bool     // give up what is shown without it
+}
+
+// Recover asks one broker what its replica of a partition without a leader would have to give up so that one can be elected; Accept gives
+// it up. The caller asks every broker that hosts a replica, and where a majority of the voters is gone for good, has the one accept that holds
+// most.
+func (c *Client) Recover(ctx context.Context, address string, q RecoverRequest) (Recovery, error) {
 	out, err := callOne(ctx, c, address, func(ctx context.Context, conn *grpc.ClientConn) (*pb.RecoverResponse, error) {
-		return pb.NewStorageServiceClient(conn).Recover(ctx, &pb.RecoverRequest{Topic: topic, Partition: partition, AcceptLoss: accept})
+		return pb.NewStorageServiceClient(conn).Recover(ctx, &pb.RecoverRequest{Topic: q.Topic, Partition: q.Partition, AcceptLoss: q.Accept, GoneNodes: q.GoneNodes, Metadata: q.Metadata})
 	})
 	if err != nil {
 		return Recovery{}, err
 	}
 	return Recovery{Node: out.GetNode(), ReplicaID: out.GetReplicaId(), Refilling: out.GetRefilling(), LastIndex: out.GetLastIndex(), From: out.GetFromOffset(),
-		To: out.GetToOffset(), Done: out.GetDone(), Problem: out.GetProblem()}, nil
+		To: out.GetToOffset(), Done: out.GetDone(), Problem: out.GetProblem(), LastTerm: out.GetLastTerm(), LogStart: out.GetLogStart(), NextOffset: out.GetNextOffset(),
+		Gone: out.GetGoneReplicas(), Stranded: out.GetStranded(), Leader: out.GetLeaderNode()}, nil
 }

@@ -165,6 +165,20 @@ func (c *configuration) alter(changes []ConfChangeSingle) error {
 	return nil
 }
 
+// After is the configuration that an applied change makes of cs. An error means an invalid change: the entry is an applied no-op.
+func (cs ConfState) After(cc ConfChanger) (ConfState, error) {
+	c, err := configurationOf(cs)
+	if err != nil {
+		return cs, err
+	}
+	v2 := cc.AsV2()
+	next, err := c.apply(&v2)
+	if err != nil {
+		return cs, err
+	}
+	return next.state(), nil
+}
+
 // switchTo makes a configuration the current one. Members that stay keep their progress; new ones are probed from our last entry on and
 // count as active, so that check-quorum gives them time.
 func (r *raft) switchTo(c configuration) {

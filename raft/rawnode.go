@@ -233,6 +233,28 @@ func (n *RawNode) ApplyConfChange(cc ConfChanger) (ConfState, error) {
 	return n.r.applyConfChange(cc.AsV2())
 }
 
+// OverrideConf puts a configuration into effect that no entry of the log made so: an operator's last resort where the voters that could commit
+// such an entry are gone for good. It breaks what Raft proves: whoever calls it has excluded that the voters left out ever vote again, and
+// brings the log to the same configuration as soon as this node leads, before anything is acknowledged. It is legal at any time. An error
+// means an invalid configuration, or FatalError: nothing changed.
+func (n *RawNode) OverrideConf(cs ConfState) error {
+	n.r.calm = false
+	if n.r.fatal != nil {
+		return n.r.fatal
+	}
+	c, err := configurationOf(cs)
+	if err == nil && len(c.voters) == 0 {
+		err = fmt.Errorf("%w: no voters", errConf)
+	}
+	if err != nil {
+		return err
+	}
+	n.r.switchTo(c)
+	n.r.trace("conf_override", n.r.log.applied, 0, "")
+	n.r.confSwitched()
+	return nil
+}
+
 // ReadIndex asks for an index that reflects everything acknowledged before now. It ends in exactly one ReadState or DroppedRead with
 // ctx, which is kept by reference. An error (Err, or ErrReadyOutstanding) means that nothing was asked.
 func (n *RawNode) ReadIndex(ctx []byte) error {

@@ -23,6 +23,7 @@ const (
 	kindSettled
 	kindRaiseCommands
 	kindSetAway
+	kindForfeit
 )
 
 // commandHeadBytes is what RequestID reads.

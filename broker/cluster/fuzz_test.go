@@ -31,6 +31,7 @@ func fuzzCommands() (list [][]byte) {
 		EncodeCreateTopic(CreateTopic{RequestID: ID{11}, Seed: ID{8}, Name: "gone", Partitions: 2, ReplicationFactor: 1}),
 		EncodeDeleteTopic(DeleteTopic{RequestID: ID{12}, Name: "gone"}),
 		EncodeConfirmRemoved(ConfirmRemoved{RequestID: ID{13}, DirID: ID{1}, Groups: []ID{{5}}}),
+		EncodeForfeit(Forfeit{RequestID: ID{16}, Lost: []LostDirectory{{NodeID: 3, DirID: ID{3}}}}),
 		EncodeDeleteUser(DeleteUser{RequestID: ID{14}, Name: "nobody"}))
 }
 

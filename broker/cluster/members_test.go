@@ -69,7 +69,7 @@ func (c *club) announce(node uint64) {
 	if !ok || seat.DirID == (ID{}) {
 		return
 	}
-	c.do(EncodeRegisterBroker(RegisterBroker{RequestID: c.request(), NodeID: node, DirID: seat.DirID, ClientAddr: fmt.Sprint(node)}))
+	c.do(EncodeRegisterBroker(RegisterBroker{RequestID: c.request(), NodeID: node, DirID: seat.DirID, ClientAddr: fmt.Sprint(node), Version: SayKnown("v", CommandsKnown)}))
 }
 
 func (c *club) partitions(visit func(name string, p *Partition)) {
@@ -184,7 +184,7 @@ func TestMembersKeepTheRules(t *testing.T) {
 		node := func() uint64 { return rapid.Uint64Range(1, 9).Draw(t, "node") }
 		some := func() bool { return rapid.Bool().Draw(t, "some") }
 		for range rapid.IntRange(5, 40).Draw(t, "steps") {
-			switch rapid.IntRange(0, 10).Draw(t, "what") {
+			switch rapid.IntRange(0, 11).Draw(t, "what") {
 			case 0:
 				c.do(EncodeAddBroker(AddBroker{RequestID: c.request(), NodeID: node(), PeerAddr: "a:1"}))
 			case 1, 2:
@@ -211,6 +211,8 @@ func TestMembersKeepTheRules(t *testing.T) {
 				c.do(EncodeDeleteTopic(DeleteTopic{RequestID: c.request(), Name: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "topic")}))
 			case 10:
 				c.settle(some)
+			case 11:
+				c.forfeit(rapid.SliceOfN(rapid.Uint64Range(1, 9), 1, 3).Draw(t, "lost")...)
 			}
 		}
 		c.quiet()

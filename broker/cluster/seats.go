@@ -191,6 +191,10 @@ func (s *State) applyMembers(index uint64, kind uint8, r *reader) (x Result, ok 
 		if c := (Decommission{NodeID: r.U64(), Cancel: r.Bool()}); r.End() == nil {
 			return s.decommission(index, c), true
 		}
+	case kindForfeit:
+		if list := r.forfeit(); r.End() == nil {
+			return s.forfeit(index, list), true
+		}
 	case kindReassign:
 		if c := r.reassign(); r.End() == nil {
 			return s.reassign(index, c), true
@@ -276,7 +280,7 @@ func (s *State) canLose(dir ID) Result {
 	if lost == 0 {
 		return Result{}
 	}
-	return Result{Reason: ReasonMajorityLost, Message: fmt.Sprintf("%d partitions would have no majority without the lost data directory, like %s: start the broker with that directory, wait until other replicas that are on the move have caught up, or delete the topics that can be given up, then start it again", lost, example)}
+	return Result{Reason: ReasonMajorityLost, Message: fmt.Sprintf("%d partitions would have no majority without the lost data directory, like %s: start the broker with that directory, wait until other replicas that are on the move have caught up, or delete the topics that can be given up, then start it again; if too many directories are lost for good: broker cluster recover --gone", lost, example)}
 }
 
 func (s *State) addBroker(index uint64, c AddBroker) Result {

@@ -154,6 +154,8 @@ func sinceOf(kind uint8) uint32 {
 		return 2
 	case kindSetAway:
 		return FeatureRacks.Since()
+	case kindForfeit:
+		return 3
 	}
 	return commandsFirst
 }

@@ -224,6 +224,25 @@ func TestNewDirectoryKnowsNothing(t *testing.T) {
 	}
 }
 
+// Lost brokers of an older build don't keep their directories from being given up; one that stays does, and all answer as it.
+func TestForfeitBesideOlderBuilds(t *testing.T) {
+	f := newFleet(t, 3, CommandsKnown)
+	f.machines[3] = NewStateKnowing(f.birth, commandsFirst)
+	for node := uint64(1); node <= 3; node++ {
+		f.log(f.announcement(node))
+	}
+	lost := func(node uint64) []byte {
+		return EncodeForfeit(Forfeit{RequestID: f.request(), Lost: []LostDirectory{{NodeID: node, DirID: ID{1, byte(node)}}}})
+	}
+	if x := f.log(lost(2)); x.Reason == ReasonNone {
+		t.Fatal("given up beside a broker that can't know it")
+	}
+	delete(f.machines, 3)
+	if x := f.log(lost(3)); x.Reason != ReasonNone {
+		t.Fatalf("the old one itself: %+v", x)
+	}
+}
+
 // The text that carries what a build knows survives any version, and no version is taken for it.
 func TestSayKnown(t *testing.T) {
 	long := string(bytes.Repeat([]byte{'v'}, 2*addrBytesMax))

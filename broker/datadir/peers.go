@@ -154,6 +154,8 @@ func (d *Dir) Seated(node uint64, dir ID) error {
 		return fmt.Errorf("node %d is no broker of this cluster as far as is known here: add it with broker cluster add %d=HOST:PORT", node, node)
 	case old.Gone:
 		return fmt.Errorf("node %d was removed from the cluster: stop it; to bring it back, add it with broker cluster add and start it with an empty data directory", node)
+	case old.DirID == ID{}:
+		return fmt.Errorf("no data directory is registered for node %d, and it comes with %x: if that one was given up (broker cluster recover), empty it and start it, so that it registers anew", node, dir[:4])
 	case old.DirID != dir:
 		return fmt.Errorf("node %d is registered with data directory %x and comes with %x: start it with the registered one, or empty its data directory and start it, so that it registers anew", node, old.DirID[:4], dir[:4])
 	}

@@ -84,6 +84,9 @@ func (r *Replica) applyConfChange(e *raft.Entry) error {
 	if err != nil {
 		return err
 	}
+	if r.force.on {
+		return r.forcedConf(cc)
+	}
 	// An error means that the change is invalid: on every replica the entry is an applied no-op (raft-api.md §1).
 	if conf, err := r.node.ApplyConfChange(cc); err == nil {
 		r.members.confirmed = sameConf(conf, r.conf)
@@ -95,6 +98,10 @@ func (r *Replica) applyConfChange(e *raft.Entry) error {
 // becomeReady lets a leader judge appends once it has applied an entry of its own term: everything before it is applied then.
 func (r *Replica) becomeReady(e *raft.Entry) {
 	if r.lead.ready || r.role != raft.StateLeader || e.Term != r.hard.Term {
+		return
+	}
+	if r.force.on {
+		r.force.ready = true
 		return
 	}
 	r.lead.ready, r.lead.term = true, e.Term

@@ -18,6 +18,7 @@ type lame struct {
 	env  Env
 	hard raft.HardState
 	sent []raft.Message
+	conf *raft.ConfState // of the birth; nil: replicas 1, 2 and 3 vote
 }
 
 // Send implements Sender.
@@ -25,13 +26,17 @@ func (x *lame) Send(_ uint64, _ GroupID, m *raft.Message) { x.sent = append(x.se
 
 func (x *lame) open(mark segment.Mark) {
 	x.t.Helper()
-	x.env = Env{Now: 1, Wall: soloStart, Out: x}
+	x.env = Env{Now: 1, Wall: soloStart, Out: x, Clocks: func([]uint64) (int64, int64, int) { return soloStart, soloStart, 1 }}
+	birth := raft.ConfState{Voters: []uint64{1, 2, 3}}
+	if x.conf != nil {
+		birth = *x.conf
+	}
 	log, _, err := segment.Open(segment.Options{FS: x.fs, Dir: "g", Group: segment.GroupID{1}, Start: segment.Start{Index: 1, Term: 1}, SegmentBytes: 300,
 		LimitOf: SegmentLimit, Mark: mark, CommitFloor: x.hard.Commit})
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	x.r, err = New(Options{Group: GroupID{1}, ReplicaID: 2, Peers: []Peer{{1, 1}, {2, 2}, {3, 3}}, Birth: raft.ConfState{Voters: []uint64{1, 2, 3}}, Born: 1,
+	x.r, err = New(Options{Group: GroupID{1}, ReplicaID: 2, Peers: []Peer{{1, 1}, {2, 2}, {3, 3}}, Birth: birth, Born: 1,
 		Log: log, Hard: RestoredHardState(x.hard, log, 2), ElectionTicks: 5, HeartbeatTicks: 1, Rand: rand.New(rand.NewPCG(1, 1)).IntN})
 	if err != nil {
 		x.t.Fatal(err)

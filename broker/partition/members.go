@@ -87,6 +87,9 @@ func (r *Replica) SetMembership(_ *Env, m Membership) {
 // memberTick brings the configuration one step closer to the wanted one. It reports whether EndStep has work. A change that the
 // core refuses is proposed again at a later tick; one that is lost with its leader is the next leader's to propose.
 func (r *Replica) memberTick(env *Env) (proposed bool) {
+	if r.force.on {
+		return r.forceTick()
+	}
 	c, want := &r.lead.changing, &r.members.want
 	if !r.lead.ready || want.Version == 0 || len(want.Voters) == 0 {
 		return false

@@ -16,6 +16,7 @@ const (
 	NoteWhole                          // Index: a lost log is refilled; the replica counts as any other again
 	NoteFillFailed                     // Peer, Index, Err: the leader will send it again
 	NoteKeptRotten                     // Index, Err: a file that was kept for fills only is bad and given up
+	NoteForced                         // Gone, Index, From: an operator has the group go on without a majority that is gone; the log ends there
 )
 
 // Note is what operators are told about a replica's log.
@@ -29,6 +30,7 @@ type Note struct {
 	Bytes     int64  // of the snapshot's files
 	From, To  int64  // offsets given up: [From, To)
 	Err       error
+	Gone      []uint64 // replica ids
 }
 
 func (r *Replica) note(env *Env, n Note) {

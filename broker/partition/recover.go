@@ -21,6 +21,16 @@ type Recovery struct {
 	From, To int64
 	Done     bool
 	Problem  string // why nothing can be given up here; empty if all is well
+	// LastTerm and NextOffset are the end of this replica's log: of the replicas that are left, the one with the highest (LastTerm, LastIndex)
+	// holds most, and whatever was acknowledged at NextOffset or later is lost if that one has to do.
+	LastTerm   uint64
+	NextOffset int64
+	LogStart   int64
+	// Gone are the replicas, of those that the request says never come back, that are in the group's configuration here; Stranded: a majority of
+	// its voters is among them, so that only force brings the group back.
+	Gone     []uint64
+	Stranded bool
+	Leader   uint64 // node, 0: none was heard lately
 }
 
 // recover carries out OpRecover. It gives up data because an operator said so, on this replica alone; each replica of the group is told the
@@ -29,8 +39,11 @@ type Recovery struct {
 //
 // A replica that hears a leader refuses: then repair, refill and trim work without any loss of safety.
 func (r *Replica) recover(env *Env, q *Request) {
-	out, dropTo := r.recovery()
+	out, dropTo := r.recovery(q)
 	answer := func() {
+		if out.Done && out.Stranded {
+			r.beginForce(env, out.Gone)
+		}
 		env.reply(Reply{From: q.From, Token: q.Token, LeaderEpoch: int32(r.hard.Term), Recovery: &out})
 	}
 	if q.Offset != 1 || out.Problem != "" {
@@ -57,8 +70,13 @@ func (r *Replica) recover(env *Env, q *Request) {
 }
 
 // recovery is what could be given up here, and the last index of the segments that would go.
-func (r *Replica) recovery() (out Recovery, dropTo uint64) {
-	out = Recovery{ReplicaID: r.opts.ReplicaID, Refilling: r.refill.on, LastIndex: r.log.LastIndex(), From: r.logStart, To: r.logStart}
+func (r *Replica) recovery(q *Request) (out Recovery, dropTo uint64) {
+	out = Recovery{ReplicaID: r.opts.ReplicaID, Refilling: r.refill.on, LastIndex: r.log.LastIndex(), LastTerm: r.log.LastTerm(), NextOffset: r.log.NextOffset(),
+		LogStart: r.logStart, From: r.logStart, To: r.logStart}
+	out.Gone, out.Stranded = r.stranded(q.Gone)
+	if r.led() {
+		out.Leader = r.nodeOf(r.leader)
+	}
 	switch {
 	case r.led():
 		out.Problem = fmt.Sprintf("node %d leads the partition: nothing needs to be given up; damage is repaired, and broker topic trim gives up records that no copy holds", r.nodeOf(r.leader))

@@ -118,6 +118,7 @@ type Replica struct {
 	greeted   bool // the first leader after the start knows that no fill is under way
 	scrub     scrub
 	refill    refill
+	force     forcing
 	lost      lostFiles
 	heard     int                   // ticks since the leader spoke
 	reading   int                   // ColdReads that are with the driver
@@ -327,7 +328,7 @@ func (r *Replica) Tick(env *Env) bool {
 // that is not in the group, are ignored: they are addressed to an earlier life of this directory. So are those that claim a sender
 // on another broker than the one they came from: no broker speaks for another.
 func (r *Replica) Step(env *Env, from uint64, m raft.Message) {
-	if r.fatal != nil || m.To != r.opts.ReplicaID || from == 0 || r.nodeOf(m.From) != from {
+	if r.fatal != nil || m.To != r.opts.ReplicaID || from == 0 || r.nodeOf(m.From) != from || r.deafTo(m.From) {
 		return
 	}
 	switch m.Type {

@@ -26,7 +26,7 @@ const (
 	OpAsk                      // Ask: a question to the Coordinator that leads; waits without a deadline
 	OpTrim                     // Offset: the new log start, or TrimAll; answered when it can't be undone
 	OpEpochEnd                 // Offset: a leader epoch, Consistency; answers where it ended
-	OpRecover                  // Offset 1: give up what no copy holds; 0: say what that would be; answers Reply.Recovery
+	OpRecover                  // Offset 1: give up what no copy holds; 0: say what that would be; Gone; answers Reply.Recovery
 	OpRelease                  // ProducerID, ProducerEpoch: this producer is closed
 )
 
@@ -88,6 +88,8 @@ type Request struct {
 
 	ProducerID    int64
 	ProducerEpoch int16
+
+	Gone []uint64 // replica ids that never come back: with a majority of the voters among them the group goes on without them
 
 	epochFound int32   // of an OpEpochEnd whose end is being read
 	denied     *denial // of an append: the answer, which waits for a round as a read of the end does

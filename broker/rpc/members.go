@@ -50,6 +50,22 @@ func NewDecommissionBroker(env *Env) Session {
 	}, func(x *cluster.Result) proto.Message { return &pb.DecommissionBrokerResponse{Moving: int32(x.First)} })
 }
 
+// NewForfeitBrokers begins a unary call; its one message is a *pb.ForfeitBrokersRequest. What is given up are the directories that are
+// registered as far as this broker knows: if that is not the truth any more, nothing is.
+func NewForfeitBrokers(env *Env) Session {
+	return memberCall(env, func(in proto.Message, id cluster.ID) ([]byte, *partition.Error) {
+		c := cluster.Forfeit{RequestID: id}
+		for _, node := range in.(*pb.ForfeitBrokersRequest).GetNodes() {
+			seat, _ := env.Dir.View().Seat(node)
+			c.Lost = append(c.Lost, cluster.LostDirectory{NodeID: node, DirID: seat.DirID})
+		}
+		if len(c.Lost) == 0 || len(c.Lost) > cluster.BrokersMax {
+			return nil, invalid("%d nodes: 1 to %d are possible", len(c.Lost), cluster.BrokersMax)
+		}
+		return cluster.EncodeForfeit(c), nil
+	}, func(*cluster.Result) proto.Message { return &pb.ForfeitBrokersResponse{} })
+}
+
 // NewRebalance begins a unary call; its one message is a *pb.RebalanceRequest.
 func NewRebalance(env *Env) Session {
 	return memberCall(env, func(_ proto.Message, id cluster.ID) ([]byte, *partition.Error) {
@@ -183,6 +199,11 @@ func (s *Server) RemoveBroker(ctx context.Context, in *pb.RemoveBrokerRequest) (
 // DecommissionBroker implements lograft.v1.
 func (s *Server) DecommissionBroker(ctx context.Context, in *pb.DecommissionBrokerRequest) (*pb.DecommissionBrokerResponse, error) {
 	return unary[*pb.DecommissionBrokerResponse](ctx, s, NewDecommissionBroker(s.envOf(ctx)), in)
+}
+
+// ForfeitBrokers implements lograft.v1.
+func (s *Server) ForfeitBrokers(ctx context.Context, in *pb.ForfeitBrokersRequest) (*pb.ForfeitBrokersResponse, error) {
+	return unary[*pb.ForfeitBrokersResponse](ctx, s, NewForfeitBrokers(s.envOf(ctx)), in)
 }
 
 // Rebalance implements lograft.v1.

@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	pb "lograft/api/lograft/v1"
 	"lograft/broker/partition"
@@ -21,19 +23,10 @@ func (s *Recover) Step(now int64, ev *Event, eff *Effects) {
 	switch {
 	case ev.Message != nil:
 		s.in = ev.Message.(*pb.RecoverRequest)
-		t, ok := s.env.Dir.View().TopicByName(s.in.GetTopic())
-		if !ok {
-			eff.fail(topicNotFound(s.in.GetTopic()))
+		q, err := s.request(now)
+		if err != nil {
+			eff.fail(err)
 			return
-		}
-		n := s.in.GetPartition()
-		if n < 0 || int(n) >= len(t.Partitions) {
-			eff.fail(invalid("topic %q has partitions 0 to %d", t.Name, len(t.Partitions)-1))
-			return
-		}
-		q := partition.Request{Group: t.Partitions[n].Group, Op: partition.OpRecover, Deadline: now + timeoutDefaultNs}
-		if s.in.GetAcceptLoss() {
-			q.Offset = 1
 		}
 		s.ask(eff, q)
 	case ev.Reply != nil && ev.Reply.Err != nil:
@@ -41,9 +34,46 @@ func (s *Recover) Step(now int64, ev *Event, eff *Effects) {
 	case ev.Reply != nil:
 		r := ev.Reply.Recovery
 		eff.Send = append(eff.Send, &pb.RecoverResponse{Node: s.env.Dir.NodeID(), ReplicaId: r.ReplicaID, Refilling: r.Refilling, LastIndex: r.LastIndex,
-			FromOffset: r.From, ToOffset: r.To, Done: r.Done, Problem: r.Problem})
+			FromOffset: r.From, ToOffset: r.To, Done: r.Done, Problem: r.Problem, LastTerm: r.LastTerm, NextOffset: r.NextOffset, LogStart: r.LogStart,
+			GoneReplicas: r.Gone, Stranded: r.Stranded, LeaderNode: r.Leader})
 		eff.Done = true
 	}
+}
+
+// request is what the group's replica here is asked. Gone are the replicas on directories that the metadata has retired, and those on the nodes
+// that the caller says never come back. A partition is not forced while one of the latter is still registered: its broker could come back and
+// be listened to. The metadata group can't retire anything before it is forced itself.
+func (s *Recover) request(now int64) (q partition.Request, err *partition.Error) {
+	v := s.env.Dir.View()
+	p := &v.Metadata
+	if !s.in.GetMetadata() {
+		t, ok := v.TopicByName(s.in.GetTopic())
+		if !ok {
+			return q, topicNotFound(s.in.GetTopic())
+		}
+		n := s.in.GetPartition()
+		if n < 0 || int(n) >= len(t.Partitions) {
+			return q, invalid("topic %q has partitions 0 to %d", t.Name, len(t.Partitions)-1)
+		}
+		p = &t.Partitions[n]
+	}
+	q = partition.Request{Group: p.Group, Op: partition.OpRecover, Deadline: now + timeoutDefaultNs}
+	for _, r := range v.Retired(p) {
+		q.Gone = append(q.Gone, r.ID)
+	}
+	for _, r := range p.Replicas {
+		if !slices.Contains(s.in.GetGoneNodes(), r.NodeID) || slices.Contains(q.Gone, r.ID) {
+			continue
+		}
+		if s.in.GetAcceptLoss() && !s.in.GetMetadata() {
+			return q, &partition.Error{Reason: partition.ReasonInvalid, Message: fmt.Sprintf("node %d is registered still, as far as is known here: its data directory must be given up first", r.NodeID)}
+		}
+		q.Gone = append(q.Gone, r.ID)
+	}
+	if s.in.GetAcceptLoss() {
+		q.Offset = 1
+	}
+	return q, nil
 }
 
 // Recover implements lograft.v1.

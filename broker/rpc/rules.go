@@ -169,6 +169,7 @@ var rules = map[string]rule{
 	"/lograft.v1.StorageService/Recover": {admin: true, needs: clusterNeed(cluster.OpAlter)},
 
 	"/lograft.v1.MembershipService/AddBroker":          {admin: true, needs: clusterNeed(cluster.OpAlter)},
+	"/lograft.v1.MembershipService/ForfeitBrokers":     {admin: true, needs: clusterNeed(cluster.OpAlter)},
 	"/lograft.v1.MembershipService/RemoveBroker":       {admin: true, needs: clusterNeed(cluster.OpAlter)},
 	"/lograft.v1.MembershipService/DecommissionBroker": {admin: true, needs: clusterNeed(cluster.OpAlter)},
 	"/lograft.v1.MembershipService/Rebalance":          {admin: true, needs: clusterNeed(cluster.OpAlter)},

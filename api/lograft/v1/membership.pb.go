@@ -309,6 +309,94 @@ func (x *DecommissionBrokerResponse) GetMoving() int32 {
 	return 0
 }
 
+type ForfeitBrokersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []uint64               `protobuf:"varint,1,rep,packed,name=nodes,proto3" json:"nodes,omitempty"`
+	RequestId     []byte                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForfeitBrokersRequest) Reset() {
+	*x = ForfeitBrokersRequest{}
+	mi := &file_lograft_v1_membership_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForfeitBrokersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForfeitBrokersRequest) ProtoMessage() {}
+
+func (x *ForfeitBrokersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lograft_v1_membership_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForfeitBrokersRequest.ProtoReflect.Descriptor instead.
+func (*ForfeitBrokersRequest) Descriptor() ([]byte, []int) {
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ForfeitBrokersRequest) GetNodes() []uint64 {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *ForfeitBrokersRequest) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+type ForfeitBrokersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForfeitBrokersResponse) Reset() {
+	*x = ForfeitBrokersResponse{}
+	mi := &file_lograft_v1_membership_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForfeitBrokersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForfeitBrokersResponse) ProtoMessage() {}
+
+func (x *ForfeitBrokersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lograft_v1_membership_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForfeitBrokersResponse.ProtoReflect.Descriptor instead.
+func (*ForfeitBrokersResponse) Descriptor() ([]byte, []int) {
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{7}
+}
+
 type RebalanceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RequestId     []byte                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -318,7 +406,7 @@ type RebalanceRequest struct {
 
 func (x *RebalanceRequest) Reset() {
 	*x = RebalanceRequest{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[6]
+	mi := &file_lograft_v1_membership_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -330,7 +418,7 @@ func (x *RebalanceRequest) String() string {
 func (*RebalanceRequest) ProtoMessage() {}
 
 func (x *RebalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[6]
+	mi := &file_lograft_v1_membership_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -343,7 +431,7 @@ func (x *RebalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebalanceRequest.ProtoReflect.Descriptor instead.
 func (*RebalanceRequest) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{6}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RebalanceRequest) GetRequestId() []byte {
@@ -362,7 +450,7 @@ type RebalanceResponse struct {
 
 func (x *RebalanceResponse) Reset() {
 	*x = RebalanceResponse{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[7]
+	mi := &file_lograft_v1_membership_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +462,7 @@ func (x *RebalanceResponse) String() string {
 func (*RebalanceResponse) ProtoMessage() {}
 
 func (x *RebalanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[7]
+	mi := &file_lograft_v1_membership_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +475,7 @@ func (x *RebalanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebalanceResponse.ProtoReflect.Descriptor instead.
 func (*RebalanceResponse) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{7}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RebalanceResponse) GetMoving() int32 {
@@ -410,7 +498,7 @@ type ReassignPartitionRequest struct {
 
 func (x *ReassignPartitionRequest) Reset() {
 	*x = ReassignPartitionRequest{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[8]
+	mi := &file_lograft_v1_membership_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +510,7 @@ func (x *ReassignPartitionRequest) String() string {
 func (*ReassignPartitionRequest) ProtoMessage() {}
 
 func (x *ReassignPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[8]
+	mi := &file_lograft_v1_membership_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +523,7 @@ func (x *ReassignPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReassignPartitionRequest.ProtoReflect.Descriptor instead.
 func (*ReassignPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{8}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReassignPartitionRequest) GetTopic() string {
@@ -481,7 +569,7 @@ type ReassignPartitionResponse struct {
 
 func (x *ReassignPartitionResponse) Reset() {
 	*x = ReassignPartitionResponse{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[9]
+	mi := &file_lograft_v1_membership_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +581,7 @@ func (x *ReassignPartitionResponse) String() string {
 func (*ReassignPartitionResponse) ProtoMessage() {}
 
 func (x *ReassignPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[9]
+	mi := &file_lograft_v1_membership_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +594,7 @@ func (x *ReassignPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReassignPartitionResponse.ProtoReflect.Descriptor instead.
 func (*ReassignPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{9}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{11}
 }
 
 type TransferLeaderRequest struct {
@@ -520,7 +608,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[10]
+	mi := &file_lograft_v1_membership_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +620,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[10]
+	mi := &file_lograft_v1_membership_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +633,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{10}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TransferLeaderRequest) GetPartition() *PartitionRef {
@@ -578,7 +666,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[11]
+	mi := &file_lograft_v1_membership_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +678,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[11]
+	mi := &file_lograft_v1_membership_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +691,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{11}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TransferLeaderResponse) GetLeaderEpoch() int32 {
@@ -622,7 +710,7 @@ type DescribeMembersRequest struct {
 
 func (x *DescribeMembersRequest) Reset() {
 	*x = DescribeMembersRequest{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[12]
+	mi := &file_lograft_v1_membership_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +722,7 @@ func (x *DescribeMembersRequest) String() string {
 func (*DescribeMembersRequest) ProtoMessage() {}
 
 func (x *DescribeMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[12]
+	mi := &file_lograft_v1_membership_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +735,7 @@ func (x *DescribeMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeMembersRequest.ProtoReflect.Descriptor instead.
 func (*DescribeMembersRequest) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{12}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DescribeMembersRequest) GetConsistency() Consistency {
@@ -671,7 +759,7 @@ type DescribeMembersResponse struct {
 
 func (x *DescribeMembersResponse) Reset() {
 	*x = DescribeMembersResponse{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[13]
+	mi := &file_lograft_v1_membership_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +771,7 @@ func (x *DescribeMembersResponse) String() string {
 func (*DescribeMembersResponse) ProtoMessage() {}
 
 func (x *DescribeMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[13]
+	mi := &file_lograft_v1_membership_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +784,7 @@ func (x *DescribeMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeMembersResponse.ProtoReflect.Descriptor instead.
 func (*DescribeMembersResponse) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{13}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DescribeMembersResponse) GetBrokers() []*MemberBroker {
@@ -756,7 +844,7 @@ type MemberBroker struct {
 
 func (x *MemberBroker) Reset() {
 	*x = MemberBroker{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[14]
+	mi := &file_lograft_v1_membership_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +856,7 @@ func (x *MemberBroker) String() string {
 func (*MemberBroker) ProtoMessage() {}
 
 func (x *MemberBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[14]
+	mi := &file_lograft_v1_membership_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +869,7 @@ func (x *MemberBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberBroker.ProtoReflect.Descriptor instead.
 func (*MemberBroker) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{14}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *MemberBroker) GetNode() uint64 {
@@ -845,7 +933,7 @@ type MovingPartition struct {
 
 func (x *MovingPartition) Reset() {
 	*x = MovingPartition{}
-	mi := &file_lograft_v1_membership_proto_msgTypes[15]
+	mi := &file_lograft_v1_membership_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +945,7 @@ func (x *MovingPartition) String() string {
 func (*MovingPartition) ProtoMessage() {}
 
 func (x *MovingPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_lograft_v1_membership_proto_msgTypes[15]
+	mi := &file_lograft_v1_membership_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +958,7 @@ func (x *MovingPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovingPartition.ProtoReflect.Descriptor instead.
 func (*MovingPartition) Descriptor() ([]byte, []int) {
-	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{15}
+	return file_lograft_v1_membership_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MovingPartition) GetTopic() string {
@@ -924,7 +1012,12 @@ const file_lograft_v1_membership_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\fR\trequestId\"4\n" +
 	"\x1aDecommissionBrokerResponse\x12\x16\n" +
-	"\x06moving\x18\x01 \x01(\x05R\x06moving\"1\n" +
+	"\x06moving\x18\x01 \x01(\x05R\x06moving\"L\n" +
+	"\x15ForfeitBrokersRequest\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\x04R\x05nodes\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\fR\trequestId\"\x18\n" +
+	"\x16ForfeitBrokersResponse\"1\n" +
 	"\x10RebalanceRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\fR\trequestId\"+\n" +
@@ -968,14 +1061,15 @@ const file_lograft_v1_membership_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x12\n" +
 	"\x04from\x18\x03 \x03(\x04R\x04from\x12\x0e\n" +
-	"\x02to\x18\x04 \x03(\x04R\x02to2\xf6\x04\n" +
+	"\x02to\x18\x04 \x03(\x04R\x02to2\xcf\x05\n" +
 	"\x11MembershipService\x12H\n" +
 	"\tAddBroker\x12\x1c.lograft.v1.AddBrokerRequest\x1a\x1d.lograft.v1.AddBrokerResponse\x12Q\n" +
 	"\fRemoveBroker\x12\x1f.lograft.v1.RemoveBrokerRequest\x1a .lograft.v1.RemoveBrokerResponse\x12c\n" +
 	"\x12DecommissionBroker\x12%.lograft.v1.DecommissionBrokerRequest\x1a&.lograft.v1.DecommissionBrokerResponse\x12H\n" +
 	"\tRebalance\x12\x1c.lograft.v1.RebalanceRequest\x1a\x1d.lograft.v1.RebalanceResponse\x12`\n" +
 	"\x11ReassignPartition\x12$.lograft.v1.ReassignPartitionRequest\x1a%.lograft.v1.ReassignPartitionResponse\x12W\n" +
-	"\x0eTransferLeader\x12!.lograft.v1.TransferLeaderRequest\x1a\".lograft.v1.TransferLeaderResponse\x12Z\n" +
+	"\x0eTransferLeader\x12!.lograft.v1.TransferLeaderRequest\x1a\".lograft.v1.TransferLeaderResponse\x12W\n" +
+	"\x0eForfeitBrokers\x12!.lograft.v1.ForfeitBrokersRequest\x1a\".lograft.v1.ForfeitBrokersResponse\x12Z\n" +
 	"\x0fDescribeMembers\x12\".lograft.v1.DescribeMembersRequest\x1a#.lograft.v1.DescribeMembersResponseB\"Z lograft/api/lograft/v1;lograftv1b\x06proto3"
 
 var (
@@ -990,7 +1084,7 @@ func file_lograft_v1_membership_proto_rawDescGZIP() []byte {
 	return file_lograft_v1_membership_proto_rawDescData
 }
 
-var file_lograft_v1_membership_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_lograft_v1_membership_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_lograft_v1_membership_proto_goTypes = []any{
 	(*AddBrokerRequest)(nil),           // 0: lograft.v1.AddBrokerRequest
 	(*AddBrokerResponse)(nil),          // 1: lograft.v1.AddBrokerResponse
@@ -998,40 +1092,44 @@ var file_lograft_v1_membership_proto_goTypes = []any{
 	(*RemoveBrokerResponse)(nil),       // 3: lograft.v1.RemoveBrokerResponse
 	(*DecommissionBrokerRequest)(nil),  // 4: lograft.v1.DecommissionBrokerRequest
 	(*DecommissionBrokerResponse)(nil), // 5: lograft.v1.DecommissionBrokerResponse
-	(*RebalanceRequest)(nil),           // 6: lograft.v1.RebalanceRequest
-	(*RebalanceResponse)(nil),          // 7: lograft.v1.RebalanceResponse
-	(*ReassignPartitionRequest)(nil),   // 8: lograft.v1.ReassignPartitionRequest
-	(*ReassignPartitionResponse)(nil),  // 9: lograft.v1.ReassignPartitionResponse
-	(*TransferLeaderRequest)(nil),      // 10: lograft.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil),     // 11: lograft.v1.TransferLeaderResponse
-	(*DescribeMembersRequest)(nil),     // 12: lograft.v1.DescribeMembersRequest
-	(*DescribeMembersResponse)(nil),    // 13: lograft.v1.DescribeMembersResponse
-	(*MemberBroker)(nil),               // 14: lograft.v1.MemberBroker
-	(*MovingPartition)(nil),            // 15: lograft.v1.MovingPartition
-	(*PartitionRef)(nil),               // 16: lograft.v1.PartitionRef
-	(Consistency)(0),                   // 17: lograft.v1.Consistency
+	(*ForfeitBrokersRequest)(nil),      // 6: lograft.v1.ForfeitBrokersRequest
+	(*ForfeitBrokersResponse)(nil),     // 7: lograft.v1.ForfeitBrokersResponse
+	(*RebalanceRequest)(nil),           // 8: lograft.v1.RebalanceRequest
+	(*RebalanceResponse)(nil),          // 9: lograft.v1.RebalanceResponse
+	(*ReassignPartitionRequest)(nil),   // 10: lograft.v1.ReassignPartitionRequest
+	(*ReassignPartitionResponse)(nil),  // 11: lograft.v1.ReassignPartitionResponse
+	(*TransferLeaderRequest)(nil),      // 12: lograft.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),     // 13: lograft.v1.TransferLeaderResponse
+	(*DescribeMembersRequest)(nil),     // 14: lograft.v1.DescribeMembersRequest
+	(*DescribeMembersResponse)(nil),    // 15: lograft.v1.DescribeMembersResponse
+	(*MemberBroker)(nil),               // 16: lograft.v1.MemberBroker
+	(*MovingPartition)(nil),            // 17: lograft.v1.MovingPartition
+	(*PartitionRef)(nil),               // 18: lograft.v1.PartitionRef
+	(Consistency)(0),                   // 19: lograft.v1.Consistency
 }
 var file_lograft_v1_membership_proto_depIdxs = []int32{
-	16, // 0: lograft.v1.TransferLeaderRequest.partition:type_name -> lograft.v1.PartitionRef
-	17, // 1: lograft.v1.DescribeMembersRequest.consistency:type_name -> lograft.v1.Consistency
-	14, // 2: lograft.v1.DescribeMembersResponse.brokers:type_name -> lograft.v1.MemberBroker
-	15, // 3: lograft.v1.DescribeMembersResponse.moving:type_name -> lograft.v1.MovingPartition
+	18, // 0: lograft.v1.TransferLeaderRequest.partition:type_name -> lograft.v1.PartitionRef
+	19, // 1: lograft.v1.DescribeMembersRequest.consistency:type_name -> lograft.v1.Consistency
+	16, // 2: lograft.v1.DescribeMembersResponse.brokers:type_name -> lograft.v1.MemberBroker
+	17, // 3: lograft.v1.DescribeMembersResponse.moving:type_name -> lograft.v1.MovingPartition
 	0,  // 4: lograft.v1.MembershipService.AddBroker:input_type -> lograft.v1.AddBrokerRequest
 	2,  // 5: lograft.v1.MembershipService.RemoveBroker:input_type -> lograft.v1.RemoveBrokerRequest
 	4,  // 6: lograft.v1.MembershipService.DecommissionBroker:input_type -> lograft.v1.DecommissionBrokerRequest
-	6,  // 7: lograft.v1.MembershipService.Rebalance:input_type -> lograft.v1.RebalanceRequest
-	8,  // 8: lograft.v1.MembershipService.ReassignPartition:input_type -> lograft.v1.ReassignPartitionRequest
-	10, // 9: lograft.v1.MembershipService.TransferLeader:input_type -> lograft.v1.TransferLeaderRequest
-	12, // 10: lograft.v1.MembershipService.DescribeMembers:input_type -> lograft.v1.DescribeMembersRequest
-	1,  // 11: lograft.v1.MembershipService.AddBroker:output_type -> lograft.v1.AddBrokerResponse
-	3,  // 12: lograft.v1.MembershipService.RemoveBroker:output_type -> lograft.v1.RemoveBrokerResponse
-	5,  // 13: lograft.v1.MembershipService.DecommissionBroker:output_type -> lograft.v1.DecommissionBrokerResponse
-	7,  // 14: lograft.v1.MembershipService.Rebalance:output_type -> lograft.v1.RebalanceResponse
-	9,  // 15: lograft.v1.MembershipService.ReassignPartition:output_type -> lograft.v1.ReassignPartitionResponse
-	11, // 16: lograft.v1.MembershipService.TransferLeader:output_type -> lograft.v1.TransferLeaderResponse
-	13, // 17: lograft.v1.MembershipService.DescribeMembers:output_type -> lograft.v1.DescribeMembersResponse
-	11, // [11:18] is the sub-list for method output_type
-	4,  // [4:11] is the sub-list for method input_type
+	8,  // 7: lograft.v1.MembershipService.Rebalance:input_type -> lograft.v1.RebalanceRequest
+	10, // 8: lograft.v1.MembershipService.ReassignPartition:input_type -> lograft.v1.ReassignPartitionRequest
+	12, // 9: lograft.v1.MembershipService.TransferLeader:input_type -> lograft.v1.TransferLeaderRequest
+	6,  // 10: lograft.v1.MembershipService.ForfeitBrokers:input_type -> lograft.v1.ForfeitBrokersRequest
+	14, // 11: lograft.v1.MembershipService.DescribeMembers:input_type -> lograft.v1.DescribeMembersRequest
+	1,  // 12: lograft.v1.MembershipService.AddBroker:output_type -> lograft.v1.AddBrokerResponse
+	3,  // 13: lograft.v1.MembershipService.RemoveBroker:output_type -> lograft.v1.RemoveBrokerResponse
+	5,  // 14: lograft.v1.MembershipService.DecommissionBroker:output_type -> lograft.v1.DecommissionBrokerResponse
+	9,  // 15: lograft.v1.MembershipService.Rebalance:output_type -> lograft.v1.RebalanceResponse
+	11, // 16: lograft.v1.MembershipService.ReassignPartition:output_type -> lograft.v1.ReassignPartitionResponse
+	13, // 17: lograft.v1.MembershipService.TransferLeader:output_type -> lograft.v1.TransferLeaderResponse
+	7,  // 18: lograft.v1.MembershipService.ForfeitBrokers:output_type -> lograft.v1.ForfeitBrokersResponse
+	15, // 19: lograft.v1.MembershipService.DescribeMembers:output_type -> lograft.v1.DescribeMembersResponse
+	12, // [12:20] is the sub-list for method output_type
+	4,  // [4:12] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1049,7 +1147,7 @@ func file_lograft_v1_membership_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lograft_v1_membership_proto_rawDesc), len(file_lograft_v1_membership_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

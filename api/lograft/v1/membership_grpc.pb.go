@@ -25,6 +25,7 @@ const (
 	MembershipService_Rebalance_FullMethodName          = "/lograft.v1.MembershipService/Rebalance"
 	MembershipService_ReassignPartition_FullMethodName  = "/lograft.v1.MembershipService/ReassignPartition"
 	MembershipService_TransferLeader_FullMethodName     = "/lograft.v1.MembershipService/TransferLeader"
+	MembershipService_ForfeitBrokers_FullMethodName     = "/lograft.v1.MembershipService/ForfeitBrokers"
 	MembershipService_DescribeMembers_FullMethodName    = "/lograft.v1.MembershipService/DescribeMembers"
 )
 
@@ -46,6 +47,9 @@ type MembershipServiceClient interface {
 	ReassignPartition(ctx context.Context, in *ReassignPartitionRequest, opts ...grpc.CallOption) (*ReassignPartitionResponse, error)
 	// TransferLeader hands the leadership of a partition to its replica on a node. Only its leader takes it.
 	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
+	// ForfeitBrokers gives up the data directories of nodes that never come back, although groups lose their majority with them; see
+	// StorageService.Recover. The nodes may register an empty directory each.
+	ForfeitBrokers(ctx context.Context, in *ForfeitBrokersRequest, opts ...grpc.CallOption) (*ForfeitBrokersResponse, error)
 	DescribeMembers(ctx context.Context, in *DescribeMembersRequest, opts ...grpc.CallOption) (*DescribeMembersResponse, error)
 }
 
@@ -117,6 +121,16 @@ func (c *membershipServiceClient) TransferLeader(ctx context.Context, in *Transf
 	return out, nil
 }
 
+func (c *membershipServiceClient) ForfeitBrokers(ctx context.Context, in *ForfeitBrokersRequest, opts ...grpc.CallOption) (*ForfeitBrokersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForfeitBrokersResponse)
+	err := c.cc.Invoke(ctx, MembershipService_ForfeitBrokers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *membershipServiceClient) DescribeMembers(ctx context.Context, in *DescribeMembersRequest, opts ...grpc.CallOption) (*DescribeMembersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DescribeMembersResponse)
@@ -145,6 +159,9 @@ type MembershipServiceServer interface {
 	ReassignPartition(context.Context, *ReassignPartitionRequest) (*ReassignPartitionResponse, error)
 	// TransferLeader hands the leadership of a partition to its replica on a node. Only its leader takes it.
 	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
+	// ForfeitBrokers gives up the data directories of nodes that never come back, although groups lose their majority with them; see
+	// StorageService.Recover. The nodes may register an empty directory each.
+	ForfeitBrokers(context.Context, *ForfeitBrokersRequest) (*ForfeitBrokersResponse, error)
 	DescribeMembers(context.Context, *DescribeMembersRequest) (*DescribeMembersResponse, error)
 	mustEmbedUnimplementedMembershipServiceServer()
 }
@@ -173,6 +190,9 @@ func (UnimplementedMembershipServiceServer) ReassignPartition(context.Context, *
 }
 func (UnimplementedMembershipServiceServer) TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
+}
+func (UnimplementedMembershipServiceServer) ForfeitBrokers(context.Context, *ForfeitBrokersRequest) (*ForfeitBrokersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForfeitBrokers not implemented")
 }
 func (UnimplementedMembershipServiceServer) DescribeMembers(context.Context, *DescribeMembersRequest) (*DescribeMembersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DescribeMembers not implemented")
@@ -306,6 +326,24 @@ func _MembershipService_TransferLeader_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _MembershipService_ForfeitBrokers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForfeitBrokersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MembershipServiceServer).ForfeitBrokers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MembershipService_ForfeitBrokers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MembershipServiceServer).ForfeitBrokers(ctx, req.(*ForfeitBrokersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _MembershipService_DescribeMembers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DescribeMembersRequest)
 	if err := dec(in); err != nil {
@@ -354,6 +392,10 @@ var MembershipService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TransferLeader",
 			Handler:    _MembershipService_TransferLeader_Handler,
+		},
+		{
+			MethodName: "ForfeitBrokers",
+			Handler:    _MembershipService_ForfeitBrokers_Handler,
 		},
 		{
 			MethodName: "DescribeMembers",

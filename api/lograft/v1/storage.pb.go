@@ -22,10 +22,14 @@ const (
 )
 
 type RecoverRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
-	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
-	AcceptLoss    bool                   `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"` // false: nothing is changed
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Topic      string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partition  int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	AcceptLoss bool                   `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"` // false: nothing is changed
+	// Nodes that never come back. Where a majority of the group's voters was there, the replica that is asked goes on without them. Of a
+	// partition that is done only once their data directories are given up (MembershipService.ForfeitBrokers).
+	GoneNodes     []uint64 `protobuf:"varint,4,rep,packed,name=gone_nodes,json=goneNodes,proto3" json:"gone_nodes,omitempty"`
+	Metadata      bool     `protobuf:"varint,5,opt,name=metadata,proto3" json:"metadata,omitempty"` // of the metadata group, in place of a partition
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -81,6 +85,20 @@ func (x *RecoverRequest) GetAcceptLoss() bool {
 	return false
 }
 
+func (x *RecoverRequest) GetGoneNodes() []uint64 {
+	if x != nil {
+		return x.GoneNodes
+	}
+	return nil
+}
+
+func (x *RecoverRequest) GetMetadata() bool {
+	if x != nil {
+		return x.Metadata
+	}
+	return false
+}
+
 type RecoverResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -90,7 +108,13 @@ type RecoverResponse struct {
 	FromOffset    int64                  `protobuf:"varint,5,opt,name=from_offset,json=fromOffset,proto3" json:"from_offset,omitempty"` // [from, to) are given up because entries among them are damaged; equal: none
 	ToOffset      int64                  `protobuf:"varint,6,opt,name=to_offset,json=toOffset,proto3" json:"to_offset,omitempty"`
 	Done          bool                   `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
-	Problem       string                 `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"` // why nothing was given up here
+	Problem       string                 `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`                           // why nothing was given up here
+	LastTerm      uint64                 `protobuf:"varint,9,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`        // of last_index: the replica with the highest (last_term, last_index) holds most
+	NextOffset    int64                  `protobuf:"varint,10,opt,name=next_offset,json=nextOffset,proto3" json:"next_offset,omitempty"` // what was acknowledged from here on this replica does not hold
+	LogStart      int64                  `protobuf:"varint,11,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
+	GoneReplicas  []uint64               `protobuf:"varint,12,rep,packed,name=gone_replicas,json=goneReplicas,proto3" json:"gone_replicas,omitempty"` // of the group's configuration, those that never come back
+	Stranded      bool                   `protobuf:"varint,13,opt,name=stranded,proto3" json:"stranded,omitempty"`                                    // a majority of the voters is among them
+	LeaderNode    uint64                 `protobuf:"varint,14,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"`              // 0: none was heard lately
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,6 +203,48 @@ func (x *RecoverResponse) GetProblem() string {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *RecoverResponse) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetNextOffset() int64 {
+	if x != nil {
+		return x.NextOffset
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetLogStart() int64 {
+	if x != nil {
+		return x.LogStart
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetGoneReplicas() []uint64 {
+	if x != nil {
+		return x.GoneReplicas
+	}
+	return nil
+}
+
+func (x *RecoverResponse) GetStranded() bool {
+	if x != nil {
+		return x.Stranded
+	}
+	return false
+}
+
+func (x *RecoverResponse) GetLeaderNode() uint64 {
+	if x != nil {
+		return x.LeaderNode
+	}
+	return 0
 }
 
 type ScrubRequest struct {
@@ -492,12 +558,15 @@ var File_lograft_v1_storage_proto protoreflect.FileDescriptor
 const file_lograft_v1_storage_proto_rawDesc = "" +
 	"\n" +
 	"\x18lograft/v1/storage.proto\x12\n" +
-	"lograft.v1\x1a\x18lograft/v1/lograft.proto\"e\n" +
+	"lograft.v1\x1a\x18lograft/v1/lograft.proto\"\xa0\x01\n" +
 	"\x0eRecoverRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1f\n" +
 	"\vaccept_loss\x18\x03 \x01(\bR\n" +
-	"acceptLoss\"\xed\x01\n" +
+	"acceptLoss\x12\x1d\n" +
+	"\n" +
+	"gone_nodes\x18\x04 \x03(\x04R\tgoneNodes\x12\x1a\n" +
+	"\bmetadata\x18\x05 \x01(\bR\bmetadata\"\xaa\x03\n" +
 	"\x0fRecoverResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1d\n" +
 	"\n" +
@@ -509,7 +578,16 @@ const file_lograft_v1_storage_proto_rawDesc = "" +
 	"fromOffset\x12\x1b\n" +
 	"\tto_offset\x18\x06 \x01(\x03R\btoOffset\x12\x12\n" +
 	"\x04done\x18\a \x01(\bR\x04done\x12\x18\n" +
-	"\aproblem\x18\b \x01(\tR\aproblem\":\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\x12\x1b\n" +
+	"\tlast_term\x18\t \x01(\x04R\blastTerm\x12\x1f\n" +
+	"\vnext_offset\x18\n" +
+	" \x01(\x03R\n" +
+	"nextOffset\x12\x1b\n" +
+	"\tlog_start\x18\v \x01(\x03R\blogStart\x12#\n" +
+	"\rgone_replicas\x18\f \x03(\x04R\fgoneReplicas\x12\x1a\n" +
+	"\bstranded\x18\r \x01(\bR\bstranded\x12\x1f\n" +
+	"\vleader_node\x18\x0e \x01(\x04R\n" +
+	"leaderNode\":\n" +
 	"\fScrubRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\bR\x05start\"E\n" +
