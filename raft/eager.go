@@ -8,9 +8,9 @@ package raft
 // eagerTicks is how long who has reason to stand early waits: a vote given meanwhile should get the time to make a leader.
 const eagerTicks = 2
 
-// askAgain repeats the request of a round to those who have not answered, 1, 2, 4, 8, ... ticks after it began.
+// askAgain repeats a candidate's or pre-candidate's request of a round to those who have not answered, 1, 2, 4, 8, ... ticks after it began.
 func (r *raft) askAgain() {
-	if r.state == StateFollower || r.electionElapsed&(r.electionElapsed-1) != 0 {
+	if r.electionElapsed&(r.electionElapsed-1) != 0 {
 		return
 	}
 	if r.state == StatePreCandidate {

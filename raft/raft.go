@@ -234,9 +234,12 @@ func (r *raft) tick() {
 
 func (r *raft) tickElection() {
 	r.electionElapsed++
+	due := r.electionElapsed >= r.electionTimeout
+	if !due && r.state == StateFollower || !r.electable || !r.promotable() {
+		return
+	}
 	switch {
-	case !r.electable || !r.promotable():
-	case r.electionElapsed >= r.electionTimeout:
+	case due:
 		r.electionElapsed = 0
 		r.hup(false)
 	case r.cfg.EagerElections:
