@@ -89,6 +89,20 @@ func (c *brokers) end(i int) {
 
 func (c *brokers) client() *client.Client { return c.clientAs(client.Options{}) }
 
+// answers waits until one of the addresses takes a connection: a command gives up on brokers that all refuse, and these start beside it.
+func (c *brokers) answers(addrs []string) {
+	c.t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for _, a := range addrs {
+			if k, err := net.DialTimeout("tcp", a, time.Second); err == nil {
+				k.Close()
+				return
+			}
+		}
+	}
+	c.t.Fatalf("no broker listens at %v after 30 s", addrs)
+}
+
 // clientAs makes a client of all brokers with these options.
 func (c *brokers) clientAs(o client.Options) *client.Client {
 	c.t.Helper()
@@ -97,6 +111,7 @@ func (c *brokers) clientAs(o client.Options) *client.Client {
 		addrs = append(addrs, o.Listen)
 	}
 	o.Brokers = addrs
+	c.answers(addrs)
 	k, err := client.New(o)
 	if err != nil {
 		c.t.Fatal(err)

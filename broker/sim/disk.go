@@ -42,6 +42,7 @@ func (n *Node) files() vfs.FS { return &tracked{FS: vfs.Inject(n.fs, n.disk), op
 // Before implements vfs.Injector.
 func (d *disk) Before(c vfs.Call) vfs.Fault {
 	d.power(c)
+	d.n.swaps(c)
 	for i := range d.armed {
 		f := &d.armed[i]
 		if f.op != c.Op {

@@ -46,6 +46,11 @@ func failure(t *testing.T, w *World, seed uint64, format string, args ...any) {
 func newCluster(t *testing.T, o Options) (*World, *cluster.Topic) {
 	t.Helper()
 	w := NewWorld(o)
+	t.Cleanup(func() {
+		if err := w.Broken(); err != nil && !t.Failed() {
+			t.Errorf("seed %d: %v\nreplay: go test ./broker/sim -run %s -seed %d\nlast steps:\n%s", o.Seed, err, t.Name(), o.Seed, strings.Join(w.Lines(), "\n"))
+		}
+	})
 	if err := w.Start(); err != nil {
 		failure(t, w, o.Seed, "start: %v", err)
 	}

@@ -44,6 +44,7 @@ type Options struct {
 	Patches string        // folder of the mutants, from the module's root
 	Copy    []string      // folders of the module that the tests need, from its root
 	Time    time.Duration // bounds one test run; a mutant that hangs is red
+	Tries   int           // how often a test with fresh seeds is run before its mutant counts as green; 0: once
 }
 
 // Main runs the mutants with the flags of the command line and ends the process: 0 if every mutant was red, 1 if not, 2 if that could
@@ -76,7 +77,7 @@ func run(o Options, root, only string, every int) (ok bool, err error) {
 	if err := copyTrees(root, dir, o.Copy); err != nil {
 		return false, err
 	}
-	t := tester{dir: dir, time: o.Time}
+	t := tester{dir: dir, time: o.Time, tries: max(o.Tries, 1)}
 	if err := t.fit(mutants); err != nil {
 		return false, err
 	}
@@ -129,8 +130,20 @@ func (t tester) fit(mutants []mutant) error {
 
 // tester runs tests in a copy of the module.
 type tester struct {
-	dir  string
-	time time.Duration
+	dir   string
+	time  time.Duration
+	tries int
+}
+
+// seedsFlag is followed by how many seeds a simulation runs: fresh ones, unless baseFlag says which is the first.
+const seedsFlag, baseFlag = "-seeds", "-base"
+
+// fresh is where in test the number of fresh seeds stands; 0: it has none.
+func fresh(test []string) int {
+	if slices.Contains(test, baseFlag) {
+		return 0
+	}
+	return slices.Index(test, seedsFlag) + 1
 }
 
 // load reads every patch, in the order of names.
@@ -172,6 +185,9 @@ func parse(name, text string) (mutant, error) {
 			m.rule = bare[len("rule: "):]
 		case part == "" && strings.HasPrefix(bare, "test: "):
 			m.test = strings.Fields(bare[len("test: "):])
+			if fresh(m.test) == len(m.test) {
+				return m, fmt.Errorf("%s needs a number behind it", seedsFlag)
+			}
 		case part == "" && strings.HasPrefix(bare, "file: "):
 			e.file = bare[len("file: "):]
 		case part == "" && bare == "<<<<":
@@ -242,21 +258,25 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, b, 0o644)
 }
 
-// baseline runs every named test unbroken: one that is red anyway proves nothing.
+// baseline runs every named test unbroken, a simulation with few seeds: one that is red anyway proves nothing.
 func (t tester) baseline(mutants []mutant) error {
 	seen := map[string]bool{}
 	for i := range mutants {
-		key := strings.Join(mutants[i].test, " ")
+		test := slices.Clone(mutants[i].test)
+		if k := fresh(test); k > 0 {
+			test[k] = "8"
+		}
+		key := strings.Join(test, " ")
 		if seen[key] {
 			continue
 		}
 		seen[key] = true
-		out, passed, err := t.goRun(append([]string{"test", "-count=1", "-v"}, mutants[i].test...))
+		out, passed, err := t.goRun(append([]string{"test", "-count=1", "-v"}, test...))
 		switch {
 		case err != nil:
 			return err
 		case !passed:
-			return fmt.Errorf("%s is red without the mutant: %s", key, tail(out))
+			return fmt.Errorf("%s is red without the mutant%s: %s", key, finding(out), tail(out))
 		case !bytes.Contains(out, []byte("--- PASS")):
 			return fmt.Errorf("%s runs no test", key)
 		}
@@ -297,14 +317,20 @@ func (t tester) try(m *mutant) (result, shown string, err error) {
 	if !built {
 		return "", "", fmt.Errorf("the mutant does not build: %s", tail(out))
 	}
-	out, passed, err := t.goRun(append([]string{"test", "-count=1"}, m.test...))
-	if err != nil {
-		return "", "", err
+	tries := 1
+	if fresh(m.test) > 0 {
+		tries = t.tries
 	}
-	if passed {
-		return "GREEN", "", nil
+	for range tries {
+		out, passed, err := t.goRun(append([]string{"test", "-count=1"}, m.test...))
+		if err != nil {
+			return "", "", err
+		}
+		if !passed {
+			return "red", finding(out), nil
+		}
 	}
-	return "red", finding(out), nil
+	return "GREEN", "", nil
 }
 
 // finding is the line of a simulation that names its seed and what was found, "" if there is none.

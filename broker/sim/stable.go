@@ -1,9 +1,15 @@
 package sim
 
 import (
+	"encoding/hex"
+	"fmt"
+	"path"
+	"strings"
+
 	"lograft/broker/partition"
 	"lograft/raft"
 	"lograft/segment/journal"
+	"lograft/segment/vfs"
 )
 
 // voted holds a vote that leaves a broker against its disk: whoever gives its vote, to another or to itself, has term and vote on
@@ -28,26 +34,59 @@ func (n *Node) voted(g partition.GroupID, m *raft.Message) {
 	}
 }
 
-// stableHardState is what the journal would say of a group if the power went now.
+// stableHardState is what the journal would say of a group's term and vote if the power went now.
 func (n *Node) stableHardState(g partition.GroupID) journal.HardState {
+	return n.stableState(g).HardState
+}
+
+// stableState is what the journal would say of a group if the power went now; zero if nothing.
+func (n *Node) stableState(g partition.GroupID) journal.GroupState {
 	fs := n.fs.Synced()
 	fs.SetLimit(0) // opening it writes, and the disk may be full
 	j, err := journal.OpenTwin(fs, dataDir+"/journal")
 	if err != nil {
-		return journal.HardState{}
+		return journal.GroupState{}
 	}
 	defer j.Close()
 	loaded, err := j.Load()
 	if err != nil {
-		return journal.HardState{}
+		return journal.GroupState{}
 	}
 	for i := range loaded.Groups {
 		if loaded.Groups[i].Birth.Group == g {
-			return loaded.Groups[i].HardState
+			return loaded.Groups[i]
 		}
 	}
-	return journal.HardState{}
+	return journal.GroupState{}
 }
+
+// swaps holds the first file of a snapshot that takes its place in a running log against the journal: from the first one on the old log
+// is gone, so the mark that makes a start finish the swap is on stable storage before.
+func (n *Node) swaps(c vfs.Call) {
+	if c.Op != vfs.OpRename || !strings.HasSuffix(c.Path, stagedSuffix) {
+		return
+	}
+	g, err := hex.DecodeString(path.Base(path.Dir(c.Path)))
+	if err != nil || len(g) != len(partition.GroupID{}) {
+		return
+	}
+	group := partition.GroupID(g)
+	if r := n.Replica(group); r == nil || !r.Installing() {
+		return // a start that finishes a swap, or a file that was fetched
+	}
+	n.w.Counts.Faults["swap and stable"]++
+	var base uint64
+	if _, err := fmt.Sscanf(path.Base(c.Path), "%d-", &base); err != nil {
+		n.w.Break("node %d swaps in %s", n.id, c.Path)
+		return
+	}
+	if m := n.stableState(group).Snapshot; m.Index < base {
+		n.w.Break("node %d swaps in %s; the journal's mark is of a snapshot at entry %d", n.id, c.Path, m.Index)
+	}
+}
+
+// stagedSuffix is what the name of a snapshot's file ends with until it is installed (docs/format.md).
+const stagedSuffix = ".stage"
 
 // leadership notes who leads a term: never two.
 func (w *World) leadership(c *partition.LeaderChange) {
