@@ -35,6 +35,7 @@ type sample struct {
 	flooded        [2]int64 // the same
 	reloadFailures int64
 	unfinished     int64 // bytes
+	overfull       int64 // connections
 
 	groups, led, leaderless int
 	now                     int64 // monotonic, ns
@@ -93,7 +94,8 @@ var numbers = []number{
 	{"lograft_read_rounds_total", "ReadIndex rounds that replicas here asked for and got an answer to.", counter, func(s *sample) float64 { return float64(s.engine.ReadRounds) }},
 	{"lograft_reads_confirmed_total", "Reads that these rounds served.", counter, func(s *sample) float64 { return float64(s.engine.ReadsConfirmed) }},
 	{"lograft_certificate_reload_failures_total", "Looks at certificate files that found some that can't be used; the old ones stay in use.", counter, func(s *sample) float64 { return float64(s.reloadFailures) }},
-	{"lograft_unfinished_message_bytes", "Bytes of messages that clients began and did not end yet.", gauge, func(s *sample) float64 { return float64(s.unfinished) }},
+	{"lograft_unfinished_message_bytes", "Bytes of messages that clients began and that no call has taken yet.", gauge, func(s *sample) float64 { return float64(s.unfinished) }},
+	{"lograft_connections_overfull_total", "Connections closed because they held more of such messages than they may.", counter, func(s *sample) float64 { return float64(s.overfull) }},
 	{"lograft_engine_steps_total", "Steps of the workers.", counter, func(s *sample) float64 { return float64(s.engine.Steps) }},
 }
 
@@ -114,7 +116,7 @@ var (
 	descBytes     = prometheus.NewDesc("lograft_peer_bytes_total", "Bytes of these frames.", []string{"peer", "class"}, nil)
 	descDropped   = prometheus.NewDesc("lograft_peer_messages_dropped_total", "Messages that were not sent, for want of a stream or of room in its queue.", []string{"peer", "class"}, nil)
 	descQueued    = prometheus.NewDesc("lograft_peer_queued_bytes", "Bytes that wait for the peer.", []string{"peer", "class"}, nil)
-	descFloods    = prometheus.NewDesc("lograft_connections_flooded_total", "Connections closed for a flood of frames that carry nothing or for messages that did not end, by listener: client, peer.", []string{"listener"}, nil)
+	descFloods    = prometheus.NewDesc("lograft_connections_flooded_total", "Connections closed for a flood of frames that carry nothing or for messages that no call has taken, by listener: client, peer.", []string{"listener"}, nil)
 	descConns     = prometheus.NewDesc("lograft_connections_refused_total", "Connections closed at once for being too many, by listener: client, peer, http.", []string{"listener"}, nil)
 	labelled      = []*prometheus.Desc{descSync, descStage, descRefused, descConns, descFloods, descPeerUp, descFrames, descBytes, descDropped, descQueued}
 	partitioned   = []string{"topic", "partition"}
@@ -238,7 +240,7 @@ func histogram(d *prometheus.Desc, h *partition.Histogram, labels ...string) pro
 // sample looks at a running broker.
 func (n *node) sample() *sample {
 	s := &sample{engine: n.engine.Stats(), rpc: n.services.Stats(), links: n.mesh.Stats(), disk: &n.disk, space: spaceOf(n.data.Path()),
-		reserve: n.reserve.Load(), full: n.diskFull.Load(), refused: n.limited.refused(), flooded: [2]int64{n.access.clientFloods.Closed(), n.access.peerFloods.Closed()}, reloadFailures: n.access.reloadFailures.Load(), unfinished: n.access.clientFloods.Unfinished()}
+		reserve: n.reserve.Load(), full: n.diskFull.Load(), refused: n.limited.refused(), flooded: [2]int64{n.access.clientFloods.Closed(), n.access.peerFloods.Closed()}, reloadFailures: n.access.reloadFailures.Load(), unfinished: n.access.clientFloods.Unfinished(), overfull: n.access.clientFloods.Overfull()}
 	s.now, _ = n.now()
 	s.groups, s.led, s.leaderless = n.dir.led()
 	s.replicas = n.sampleReplicas(s.links)

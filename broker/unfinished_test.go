@@ -14,7 +14,12 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
+	pb "lograft/api/lograft/v1"
 	"lograft/client"
 )
 
@@ -108,5 +113,94 @@ func TestUnfinishedMessages(t *testing.T) {
 	watching.Wait()
 	if n := most.Load(); n > bound || n < bound/2 {
 		t.Errorf("at most %d bytes were held, the bound is %d", n, bound)
+	}
+}
+
+// Messages that are whole and that no call takes, because the answers of their streams are not read, are bounded as those that do not end:
+// the client that holds too much of them is told so. One that sends far more than the bound, and reads, is not closed.
+func TestUntakenMessages(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	s := startSecured(t, 1, func(o *Options) {
+		o.Access.Required, o.Access.SuperUsers, o.BytesInFlight = true, []string{"root", "mallory"}, 40<<20
+	})
+	root, mallory := s.as("root"), s.as("mallory")
+	s.up(ctx, root)
+	k := s.clientAs(client.Options{TLS: root})
+	if _, err := k.CreateTopic(ctx, client.TopicSpec{Name: "t", Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	floods := s.made[0].running.Load().access.clientFloods
+	dial := func(as *tls.Config) *grpc.ClientConn {
+		c := as.Clone()
+		c.ServerName = "127.0.0.1"
+		dials := 0
+		once := func(ctx context.Context, address string) (net.Conn, error) { // who was closed does not come back
+			if dials++; dials > 1 {
+				return nil, io.EOF
+			}
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		}
+		conn, err := grpc.NewClient("passthrough:///"+s.options[0].Listen, grpc.WithTransportCredentials(credentials.NewTLS(c)), grpc.WithContextDialer(once))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	good := pb.NewFetchServiceClient(dial(root))
+	ask := &pb.FetchRequest{Partition: &pb.PartitionRef{Topic: "t"}, Offset: -1, Session: make([]byte, 512<<10)} // refused at once
+	read, err := good.FetchStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 30 << 20 / len(ask.Session) { // of each kind
+		if _, err := good.Fetch(ctx, ask); status.Code(err) != codes.InvalidArgument {
+			t.Fatalf("a call: %v", err)
+		}
+		if err := read.Send(&pb.FetchStreamRequest{Request: ask}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := floods.Closed(); n != 0 {
+		t.Errorf("%d connections were closed of who sends much and reads", n)
+	}
+
+	bad := pb.NewFetchServiceClient(dial(mallory))
+	small := &pb.FetchStreamRequest{Request: &pb.FetchRequest{Partition: ask.Partition, Offset: -1}}
+	var sending sync.WaitGroup
+	streams := make([]pb.FetchService_FetchStreamClient, 7) // 4 MiB each: one may hold 20
+	for i := range streams {
+		if streams[i], err = bad.FetchStream(ctx); err != nil {
+			t.Fatal(err)
+		}
+		sending.Go(func() {
+			for range 3000 { // until nothing is received any more
+				if streams[i].Send(small) != nil {
+					return
+				}
+			}
+			for streams[i].Send(&pb.FetchStreamRequest{Request: ask}) == nil {
+			}
+		})
+	}
+	sending.Wait()
+	for i := range streams {
+		for err == nil {
+			_, err = streams[i].Recv()
+		}
+		if status.Code(err) != codes.Unavailable {
+			t.Errorf("stream %d ends with %v", i, err)
+		}
+		err = nil
+	}
+	if n := floods.Overfull(); n != 1 {
+		t.Errorf("%d connections were closed, want the one that held too much", n)
+	}
+	if err := produceOne(ctx, t, k, "t"); err != nil {
+		t.Errorf("a good client: %v", err)
 	}
 }

@@ -48,6 +48,7 @@ func (r registrar) RegisterService(d *grpc.ServiceDesc, impl any) {
 // unary runs a unary call that is let in by its headers; its message is judged when it is there.
 func (g *Guard) unary(srv any, s grpc.ServerStream, path string, m *grpc.MethodDesc) (err error) {
 	defer g.contain(path, &err)
+	s = &takingStream{s, g.who.Taken(s.Context())}
 	a, refusal := g.admit(s.Context(), path)
 	if refusal != nil {
 		return g.refuse(a, refusal)

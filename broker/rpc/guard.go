@@ -25,6 +25,8 @@ type Authenticator interface {
 	Who(ctx context.Context) (principal string, fresh func() bool, err error)
 	// Strike notes that a call sent what no client sends: a connection of many such calls is slowed down.
 	Strike(ctx context.Context)
+	// Taken returns what is to be called whenever the call has taken a message that was sent to it.
+	Taken(ctx context.Context) (taken func())
 	// Connect counts the connection of a call as one of a principal's until it is closed. It reports false if it is beyond max (0: no
 	// bound): what is called on it is refused, and it is closed soon.
 	Connect(ctx context.Context, principal string, max uint64) bool
@@ -219,6 +221,7 @@ func (g *Guard) contain(method string, err *error) {
 // Stream is the interceptor of streams.
 func (g *Guard) Stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	defer g.contain(info.FullMethod, &err)
+	s = &takingStream{s, g.who.Taken(s.Context())}
 	a, refusal := g.admit(s.Context(), info.FullMethod)
 	if refusal != nil {
 		return g.refuse(a, refusal)
@@ -240,6 +243,21 @@ func (g *Guard) Stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo
 	watching.Wait()
 	if refusal := w.refused(); refusal != nil {
 		return g.refuse(a, refusal)
+	}
+	return err
+}
+
+// takingStream tells of every message that the call takes.
+type takingStream struct {
+	grpc.ServerStream
+	taken func()
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (s *takingStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if err == nil {
+		s.taken()
 	}
 	return err
 }

@@ -372,6 +372,8 @@ func stream[In proto.Message](ctx context.Context, s *Server, session Session, r
 			case err != nil:
 				r.end(err)
 				return
+			case ctx.Err() != nil: // the call is over: what gRPC still has is nobody's
+				return
 			}
 			r.receive(&Event{Message: m})
 			for r.full() {

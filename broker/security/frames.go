@@ -3,6 +3,7 @@ package security
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ const (
 	floodDelayMax   = 5 * time.Second // a connection that would have to wait longer is closed
 	frameKindsSlow  = 4
 	idleFramesBurst = 500
+	untoldBytes     = 16 << 10
 	strikesMax      = 100 // calls that sent what no client sends; then the connection is nobody's again
 )
 
@@ -49,12 +51,14 @@ var framesPerSecond = [frameKindsSlow]struct {
 type Floods struct {
 	prove      bool // who has not proved who he is makes few calls
 	closed     atomic.Int64
+	overfull   atomic.Int64 // of closed
 	principals principals
 	unfinished unfinished
 }
 
 // NewFloods makes the bounds of a listener. prove: callers must prove who they are. unfinished bounds the bytes of messages that clients
-// began and did not end, on all connections; one may hold half of it (and 20 MiB in any case). 0: UnfinishedBytesDefault, negative: no bound.
+// began and no call has taken (Who.Taken), on all connections; one may hold half of it (and 20 MiB in any case). 0: UnfinishedBytesDefault,
+// negative: no bound.
 func NewFloods(prove bool, unfinishedBytes int64) *Floods {
 	f := &Floods{prove: prove}
 	if unfinishedBytes == 0 {
@@ -63,11 +67,12 @@ func NewFloods(prove bool, unfinishedBytes int64) *Floods {
 	if unfinishedBytes > 0 {
 		f.unfinished.connMax = max(unfinishedBytes/2, unfinishedConnMin)
 		f.unfinished.max = max(unfinishedBytes, f.unfinished.connMax)
+		f.unfinished.untold = untoldBytes
 	}
 	return f
 }
 
-// Unfinished is how many bytes of unfinished messages all connections hold.
+// Unfinished is how many bytes of messages that no call has taken all connections hold, but for untoldBytes of each.
 func (f *Floods) Unfinished() int64 {
 	f.unfinished.mu.Lock()
 	defer f.unfinished.mu.Unlock()
@@ -76,6 +81,9 @@ func (f *Floods) Unfinished() int64 {
 
 // Closed counts the connections that were closed.
 func (f *Floods) Closed() int64 { return f.closed.Load() }
+
+// Overfull counts those of Closed that were closed for messages that no call has taken.
+func (f *Floods) Overfull() int64 { return f.overfull.Load() }
 
 // Wrap makes credentials whose connections are bounded. It is the outermost: it sees the frames.
 func (f *Floods) Wrap(inner credentials.TransportCredentials) credentials.TransportCredentials {
@@ -118,6 +126,7 @@ type floodConn struct {
 	floods  *Floods
 	proven  atomic.Bool // somebody has proved who he is in a call
 	strikes atomic.Int64
+	ending  atomic.Bool // it will be closed soon: what comes is nobody's
 
 	head   [frameHeadBytes]byte
 	have   int // of head
@@ -130,6 +139,7 @@ type floodConn struct {
 	once sync.Once
 	over chan struct{} // closed by Close
 
+	good          atomic.Pointer[judged] // its certificate, when it was judged last; nil: never
 	holds         holds
 	lastPrincipal atomic.Pointer[string] // that was counted; of calls by it nothing needs to be looked up
 	// Of floods.principals, under its lock:
@@ -145,8 +155,9 @@ func (c *floodConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	now := time.Now()
 	wait := c.scan(p[:n], now)
-	if bad := c.settle(now); bad != nil {
-		return 0, bad
+	if bad := c.settle(now); bad != nil || c.ending.Load() {
+		<-c.over
+		return 0, errUnfinished
 	}
 	switch {
 	case wait > floodDelayMax:
@@ -180,13 +191,39 @@ func (c *floodConn) noteWritten(kind, flags byte, id uint32) {
 	}
 }
 
-// settle counts what the messages of the connection hold that have not ended.
+// settle counts what the messages of the connection hold that no call has taken.
 func (c *floodConn) settle(now time.Time) error {
-	change, ended := c.streams.told()
-	if change == 0 && !ended {
+	change, took := c.streams.told(c.floods.unfinished.untold)
+	if change == 0 && !took {
 		return nil
 	}
-	return c.floods.unfinished.add(c, change, ended, now)
+	return c.floods.unfinished.add(c, change, took, now)
+}
+
+// goAwayTime is how long a connection that is to be closed may take to say why, goAwayRests how long that rests with the client: a
+// connection that is closed while bytes of his are unread forgets what he has not read.
+const (
+	goAwayTime  = 200 * time.Millisecond
+	goAwayRests = 100 * time.Millisecond
+)
+
+// goAway closes the connection and tells the client why (RFC 9113 §6.8, ENHANCE_YOUR_CALM), if he reads. What else is written may come
+// between: then he is told nothing. Nothing that he sends is received any more.
+func (c *floodConn) goAway(why string) {
+	const enhanceYourCalm = 0xb
+	c.ending.Store(true)
+	b := binary.BigEndian.AppendUint32(nil, uint32(8+len(why))<<8|frameGoAway)
+	b = append(b, make([]byte, 1+4)...)                 // no flags, stream 0
+	b = binary.BigEndian.AppendUint32(b, math.MaxInt32) // any stream may have been processed
+	b = append(binary.BigEndian.AppendUint32(b, enhanceYourCalm), why...)
+	_ = c.SetWriteDeadline(time.Now().Add(goAwayTime))
+	if _, err := c.Conn.Write(b); err == nil {
+		select {
+		case <-time.After(goAwayRests):
+		case <-c.over:
+		}
+	}
+	_ = c.Close()
 }
 
 // Close implements net.Conn.

@@ -25,6 +25,7 @@ func handshaken(t *testing.T, prove bool) (*Floods, *floodConn, context.Context,
 	client, server := net.Pipe()
 	t.Cleanup(func() { client.Close(); server.Close() })
 	f := NewFloods(prove, 0)
+	f.unfinished.untold = 0
 	conn, info, err := f.Wrap(insecure.NewCredentials()).ServerHandshake(server)
 	if err != nil {
 		t.Fatal(err)

@@ -16,10 +16,12 @@ const (
 	unfinishedConnMin      = 20 << 20  // what one connection may hold at the least: its longest message
 )
 
-// unfinished bounds the bytes of messages whose end has not come, of one connection and of all. gRPC keeps them, and takes the whole of
-// each message that it has begun to take. Beyond a bound a connection is closed.
+// unfinished bounds the bytes of messages that no call has taken, of one connection and of all: their end has not come, or the call does
+// not receive, as when its answers are not read. gRPC keeps them: up to its window of each stream, and the whole of each message that a
+// call has begun to take. Beyond a bound a connection is closed.
 type unfinished struct {
 	connMax, max int64 // 0: no bound
+	untold       int64 // a connection tells of so many bytes at once, and less when it likes
 
 	mu    sync.Mutex
 	all   int64
@@ -29,14 +31,14 @@ type unfinished struct {
 // pending is what one connection holds.
 type pending struct {
 	bytes int64     // less than 0 while what a stream took is told after its end
-	ended time.Time // when a message of it was last received to its end, or its first began
+	taken time.Time // when a message of it was last taken, or its first began
 }
 
-var errUnfinished = errors.New("closed: it began more messages than it may hold without ending them")
+var errUnfinished = errors.New("OVERLOADED: closed, its messages that no call has taken are more than it may hold: end them, and read the answers")
 
-// add notes that a connection holds n bytes more, and whether one of its messages has ended. It closes connections until the bounds
-// hold: c itself if it is beyond its own, else those that have held the most for the longest time without ending any message.
-func (u *unfinished) add(c *floodConn, n int64, ended bool, now time.Time) error {
+// add notes that a connection holds n bytes more, and whether one of its messages was taken. It closes connections until the bounds
+// hold: c itself if it is beyond its own, else those that have held the most for the longest time without any message taken.
+func (u *unfinished) add(c *floodConn, n int64, taken bool, now time.Time) error {
 	u.mu.Lock()
 	if c.uncounted {
 		u.mu.Unlock()
@@ -44,14 +46,14 @@ func (u *unfinished) add(c *floodConn, n int64, ended bool, now time.Time) error
 	}
 	p := u.conns[c]
 	if p == nil {
-		p = &pending{ended: now}
+		p = &pending{taken: now}
 		if u.conns == nil {
 			u.conns = map[*floodConn]*pending{}
 		}
 		u.conns[c] = p
 	}
-	if ended {
-		p.ended = now
+	if taken {
+		p.taken = now
 	}
 	p.bytes += n
 	u.all += n
@@ -72,19 +74,20 @@ func (u *unfinished) add(c *floodConn, n int64, ended bool, now time.Time) error
 	var err error
 	for _, b := range bad {
 		b.floods.closed.Add(1)
+		b.floods.overfull.Add(1)
 		if b == c {
 			err = errUnfinished
 		}
-		go func() { _ = b.Close() }() // within seconds: at most one alert is written
+		go b.goAway(errUnfinished.Error()) // ends within seconds: at most this and one alert are written
 	}
 	return err
 }
 
-// worst is the connection with the most bytes times the time since it last ended a message. mu is held; some connection holds bytes.
+// worst is the connection with the most bytes times the time since a message of it was last taken. mu is held; some connection holds bytes.
 func (u *unfinished) worst(now time.Time) (worst *floodConn) {
 	most := -1.0
 	for c, p := range u.conns {
-		if weight := float64(p.bytes) * (now.Sub(p.ended) + 10*time.Millisecond).Seconds(); weight > most {
+		if weight := float64(p.bytes) * (now.Sub(p.taken) + 10*time.Millisecond).Seconds(); weight > most {
 			worst, most = c, weight
 		}
 	}
@@ -112,11 +115,17 @@ type inbound struct {
 	have int    // of head
 	left uint32 // of the message behind it
 	got  int64  // bytes of a message that is not here to its end, its head among them
+
+	whole  int64    // bytes of messages that are here to their ends and that no call has taken, their heads among them
+	sizes  []uint32 // of these, in order, without their heads
+	closed bool     // the client sends no more
 }
 
-// take passes over bytes of the stream and tells by how much the bytes held change, and whether a message ended.
-func (s *inbound) take(p []byte) (change int64, ended bool) {
-	before := s.got
+func (s *inbound) held() int64 { return s.got + s.whole }
+
+// take passes over bytes of the stream and tells by how much the bytes held change.
+func (s *inbound) take(p []byte) (change int64) {
+	before := s.held()
 	for len(p) > 0 {
 		if s.have < messageHeadBytes {
 			n := copy(s.head[s.have:], p)
@@ -129,19 +138,22 @@ func (s *inbound) take(p []byte) (change int64, ended bool) {
 		n := min(int64(s.left), int64(len(p)))
 		s.left, s.got, p = s.left-uint32(n), s.got+n, p[n:]
 		if s.left == 0 {
-			s.have, s.got, ended = 0, 0, true
+			s.have, s.got = 0, 0
+			size := binary.BigEndian.Uint32(s.head[1:])
+			s.whole, s.sizes = s.whole+messageHeadBytes+int64(size), append(s.sizes, size)
 		}
 	}
-	return s.got - before, ended
+	return s.held() - before
 }
 
-// inbounds are the streams of one connection that a client has opened and nobody has ended, and what they hold. Who reads and who writes
-// the connection use it.
+// inbounds are the streams of one connection that a client has opened and that have not ended, and what they hold. Who reads and who writes
+// the connection use it, and calls.
 type inbounds struct {
 	mu      sync.Mutex
 	open    map[uint32]*inbound
 	change  int64 // of the bytes held, not yet told
-	ended   bool  // a message did, not yet told
+	known   int64 // bytes held, as told
+	took    bool  // a call took a message, not yet told
 	current *inbound
 	padding int // bytes at the end of the current frame that are none of a message; -1: the next byte says how many
 }
@@ -159,7 +171,7 @@ func (b *inbounds) begin(kind, flags byte, id uint32, length int) {
 		if _, ok := b.open[id]; !ok && flags&flagDataLast == 0 {
 			b.open[id] = &inbound{}
 		} else if flags&flagDataLast != 0 {
-			b.end(id)
+			b.last(id)
 		}
 	case frameReset:
 		b.end(id)
@@ -169,7 +181,7 @@ func (b *inbounds) begin(kind, flags byte, id uint32, length int) {
 			b.padding = -1
 		}
 		if length == 0 && flags&flagDataLast != 0 {
-			b.end(id)
+			b.last(id)
 		}
 	}
 }
@@ -187,11 +199,40 @@ func (b *inbounds) data(p []byte, left int, last bool, id uint32) {
 	if over := b.padding - left; over > 0 { // the end of p is padding
 		p = p[:max(len(p)-over, 0)]
 	}
-	change, ended := b.current.take(p)
-	b.change, b.ended = b.change+change, b.ended || ended
+	b.change += b.current.take(p)
 	if last && left == 0 {
+		b.last(id)
+	}
+}
+
+// last is told that a client sends no more on a stream. What it holds is held until the call takes it, or is over. mu is held.
+func (b *inbounds) last(id uint32) {
+	if s := b.open[id]; s != nil {
+		s.closed = true
+		b.settled(id, s)
+	}
+}
+
+// settled forgets a stream on which nothing is held and nothing comes. mu is held.
+func (b *inbounds) settled(id uint32, s *inbound) {
+	if s.closed && s.held() == 0 {
 		b.end(id)
 	}
+}
+
+// taken is told that a call took the next message of its stream.
+func (b *inbounds) taken(id uint32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.open[id]
+	if s == nil || len(s.sizes) == 0 {
+		return
+	}
+	n := messageHeadBytes + int64(s.sizes[0])
+	s.sizes = s.sizes[1:]
+	s.whole -= n
+	b.change, b.took = b.change-n, true
+	b.settled(id, s)
 }
 
 // end is told that a stream is over: what it held is held no more. mu is held.
@@ -201,7 +242,7 @@ func (b *inbounds) end(id uint32) {
 		return
 	}
 	delete(b.open, id)
-	b.change -= s.got
+	b.change -= s.held()
 	if b.current == s {
 		b.current = nil
 	}
@@ -214,13 +255,18 @@ func (b *inbounds) refused(id uint32) {
 	b.end(id)
 }
 
-// told returns what has changed since it was last asked.
-func (b *inbounds) told() (change int64, ended bool) {
+// told returns what has changed since it was last asked, if that is as much as untold: small messages that are taken at once are told
+// to nobody. A connection of which something is known tells each time that a message was taken.
+func (b *inbounds) told(untold int64) (change int64, took bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	change, ended = b.change, b.ended
-	b.change, b.ended = 0, false
-	return change, ended
+	if max(b.change, -b.change) < untold && !(b.took && b.known > 0) {
+		return 0, false
+	}
+	change, took = b.change, b.took
+	b.known += change
+	b.change, b.took = 0, false
+	return change, took
 }
 
 // heads passes over the frames that the broker writes.

@@ -24,105 +24,185 @@ func message(n int) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(n)), make([]byte, n)...)
 }
 
-// twin is a client that knows what it has sent: the bytes of each open stream since its last whole message.
+// twin is a client that knows what it has sent: the bytes of each open stream since its last whole message, and the whole messages that
+// no call has taken.
 type twin struct {
-	rng  *rand.Rand
-	send map[uint32][]byte // what is left of the message that is being sent
-	held map[uint32]int
-	next uint32
+	rng   *rand.Rand
+	send  map[uint32][]byte // what is left of the message that is being sent, while the stream is not ended by the client
+	held  map[uint32]int
+	whole map[uint32][]int // sizes
+	next  uint32
 }
 
-// frame makes the next frame of a client, and of what the broker says about it: which stream it ends, 0 for none.
-func (w *twin) frame() (sent []byte, refuses uint32) {
+// act is what a client does next, and the broker: a frame that the client sends, the stream that the broker ends or of which a call takes a
+// message, 0 for none.
+type act struct {
+	sent         []byte
+	ends, taking uint32
+}
+
+func (w *twin) act() act {
 	var id uint32
-	if ids := slices.Sorted(maps.Keys(w.send)); len(ids) > 0 {
+	if ids := slices.Sorted(maps.Keys(w.held)); len(ids) > 0 {
 		id = ids[w.rng.IntN(len(ids))]
 	}
-	switch roll := w.rng.IntN(30); {
+	roll := w.rng.IntN(40)
+	switch {
 	case roll < 3 || id == 0:
 		w.next += 2
 		w.send[w.next], w.held[w.next] = message(w.rng.IntN(50_000)), 0
-		return frameOn(w.next, frameHeaders, 4, make([]byte, 20)), 0
+		return act{sent: frameOn(w.next, frameHeaders, 4, make([]byte, 20))}
 	case roll == 5:
 		w.over(id)
-		return frameOn(id, frameReset, 0, make([]byte, 4)), 0
+		return act{sent: frameOn(id, frameReset, 0, make([]byte, 4))}
 	case roll == 4:
 		w.over(id)
-		return frameOn(id, framePing, 0, make([]byte, 8)), id
-	case roll == 3:
-		rest := w.send[id]
-		w.over(id)
-		return frameOn(id, frameData, flagDataLast, rest[:min(len(rest), 1000)]), 0
+		return act{ends: id}
+	case roll < 16:
+		if n := len(w.whole[id]); n > 0 {
+			w.whole[id] = w.whole[id][1:]
+		}
+		return act{taking: id}
+	case w.send[id] == nil: // he has ended it
+		return act{}
+	case roll < 18:
+		return act{sent: w.last(id)}
 	}
-	n := min(w.rng.IntN(20_000), len(w.send[id]))
+	data := w.piece(id, w.rng.IntN(20_000))
+	if w.rng.IntN(3) == 0 {
+		pad := w.rng.IntN(256)
+		return act{sent: frameOn(id, frameData, flagPadded, append(append([]byte{byte(pad)}, data...), make([]byte, pad)...))}
+	}
+	return act{sent: frameOn(id, frameData, 0, data)}
+}
+
+// piece is the next n bytes of a stream, or as many as end its message.
+func (w *twin) piece(id uint32, n int) []byte {
+	n = min(n, len(w.send[id]))
 	data := w.send[id][:n]
 	w.send[id], w.held[id] = w.send[id][n:], w.held[id]+n
 	if len(w.send[id]) == 0 {
+		w.whole[id] = append(w.whole[id], w.held[id])
 		w.held[id] = 0
 		w.send[id] = message(w.rng.IntN(50_000))
 	}
-	if w.rng.IntN(3) == 0 {
-		pad := w.rng.IntN(256)
-		return frameOn(id, frameData, flagPadded, append(append([]byte{byte(pad)}, data...), make([]byte, pad)...)), 0
+	return data
+}
+
+// last ends a stream: with headers, an empty frame, or the last that it sends.
+func (w *twin) last(id uint32) []byte {
+	var data []byte
+	kind := byte(frameData)
+	switch w.rng.IntN(3) {
+	case 0:
+		kind = frameHeaders
+	case 1:
+		data = w.piece(id, 1000)
 	}
-	return frameOn(id, frameData, 0, data), 0
+	w.send[id] = nil
+	return frameOn(id, kind, flagDataLast, data)
 }
 
 func (w *twin) over(id uint32) {
 	delete(w.send, id)
 	delete(w.held, id)
+	delete(w.whole, id)
 }
 
 func (w *twin) all() (n int64) {
 	for _, held := range w.held {
 		n += int64(held)
 	}
+	for _, sizes := range w.whole {
+		for _, size := range sizes {
+			n += int64(size)
+		}
+	}
 	return n
 }
 
-// However a client's frames are cut into pieces, what its unfinished messages hold is counted to the byte: padding is none of it, and
-// streams that either side ends hold nothing. When the connection is closed nothing is left.
+// However a client's frames are cut into pieces, what its messages hold that no call has taken is counted to the byte, be they whole or not:
+// padding is none of it, what its streams hold that it ends waits for the call, and those that are over hold nothing. When the connection
+// is closed nothing is left.
 func TestUnfinishedIsCounted(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	f, c, _, _ := handshaken(t, false)
-	w := &twin{rng: rng, send: map[uint32][]byte{}, held: map[uint32]int{}, next: 1}
+	w := &twin{rng: rng, send: map[uint32][]byte{}, held: map[uint32]int{}, whole: map[uint32][]int{}, next: 1}
 	now := time.Now()
+	f.unfinished.connMax, f.unfinished.max = 1<<40, 1<<40
 	c.scan([]byte(preface), now)
 	most := int64(0)
 	for i := range 5000 {
-		all, refuses := w.frame()
-		for len(all) > 0 {
-			n := min(1+rng.IntN(9000), len(all))
-			c.scan(all[:n], now)
-			all = all[n:]
+		a := w.act()
+		for len(a.sent) > 0 {
+			n := min(1+rng.IntN(9000), len(a.sent))
+			c.scan(a.sent[:n], now)
+			a.sent = a.sent[n:]
 		}
-		if refuses > 0 {
+		if a.ends > 0 {
 			kind, flags := byte(frameReset), byte(0)
 			if rng.IntN(2) == 0 {
 				kind, flags = frameHeaders, flagDataLast
 			}
-			said := frameOn(refuses, kind, flags, make([]byte, 4))
+			said := frameOn(a.ends, kind, flags, make([]byte, 4))
 			at := rng.IntN(len(said))
 			for _, p := range [][]byte{said[:at], said[at:]} {
 				c.written.scan(p, c.noteWritten)
 			}
+		}
+		if a.taking > 0 {
+			c.streams.taken(a.taking)
 		}
 		if err := c.settle(now); err != nil {
 			t.Fatal(err)
 		}
 		most = max(most, w.all())
 		if got, want := f.Unfinished(), w.all(); got != want {
-			t.Fatalf("seed %d, after frame %d: %d bytes are counted, the client has sent %d", seed, i, got, want)
+			t.Fatalf("seed %d, after act %d: %d bytes are counted, the client has sent %d", seed, i, got, want)
 		}
 	}
 	if most < 50_000 {
-		t.Errorf("at most %d bytes were unfinished: the test shows little", most)
+		t.Errorf("at most %d bytes were held: the test shows little", most)
 	}
 	_ = c.Close()
 	if got := f.Unfinished(); got != 0 {
 		t.Errorf("%d bytes are counted when the connection is closed", got)
+	}
+}
+
+// Small messages that are taken as they come are told to nobody; what is held is, as soon as it is much, and so is that it was taken.
+func TestUnfinishedIsToldInParts(t *testing.T) {
+	f, c, _, _ := handshaken(t, false)
+	f.unfinished.untold = untoldBytes
+	now := time.Now()
+	c.scan(append([]byte(preface), frameOn(1, frameHeaders, 4, nil)...), now)
+	send := func(n int) int64 {
+		c.scan(frameOn(1, frameData, 0, message(n)), now)
+		if err := c.settle(now); err != nil {
+			t.Fatal(err)
+		}
+		return f.Unfinished()
+	}
+	for range 100 {
+		if held := send(1000); held != 0 {
+			t.Fatalf("%d bytes are told of one small message", held)
+		}
+		c.streams.taken(1)
+	}
+	var held int64
+	for range 20 {
+		held = send(995)
+	}
+	if held != 17_000 { // 17 are more than 16 KiB, the others are less
+		t.Errorf("%d bytes are told of 20 messages of 1000", held)
+	}
+	for range 20 {
+		c.streams.taken(1)
+	}
+	if err := c.settle(now); err != nil || f.Unfinished() != 0 {
+		t.Errorf("%d bytes are told when all is taken: %v", f.Unfinished(), err)
 	}
 }
 
@@ -137,11 +217,12 @@ func isClosed(t *testing.T, other net.Conn) {
 }
 
 // A connection that holds too much is closed. If all hold too much together, those that hold most and end nothing go, not the one that
-// came last nor those that end what they begin, and what is left is within the bound.
+// came last nor those whose messages are taken, and what is left is within the bound.
 func TestUnfinishedIsBounded(t *testing.T) {
 	f, c, _, other := handshaken(t, false)
 	f.unfinished.connMax, f.unfinished.max = 1000, 2000
 	now := time.Now()
+	connBytes := func(c *floodConn) int64 { return f.unfinished.conns[c].bytes }
 	half := func(c *floodConn, id uint32, n int) error {
 		all := append(frameOn(id, frameHeaders, 4, nil), frameOn(id, frameData, 0, message(10_000)[:n])...)
 		c.scan(all, now)
@@ -183,20 +264,24 @@ func TestUnfinishedIsBounded(t *testing.T) {
 		bad = append(bad, other)
 	}
 	now = now.Add(time.Minute)
-	if good.scan(frameOn(1, frameData, 0, message(10_000)[900:]), now); good.settle(now) != nil { // ended, and the next one begins
-		t.Fatal("a client was closed that ends its messages")
+	if good.scan(frameOn(1, frameData, 0, message(10_000)[900:]), now); connBytes(good) != 900 {
+		t.Fatal("it is told before it is settled")
+	}
+	good.streams.taken(1)
+	if good.settle(now) != nil { // taken, and the next one begins
+		t.Fatal("a client was closed whose messages are taken")
 	}
 	for id := uint32(3); id < 9; id += 2 {
 		if err := half(good, id, 300); err != nil {
-			t.Errorf("a client that ended a message just now was closed for what others hold: %v", err)
+			t.Errorf("a client of which a message was taken just now was closed for what others hold: %v", err)
 		}
 	}
 	last, _ := open()
 	if err := half(last, 1, 200); err != nil {
 		t.Errorf("the client that came last was closed for what others hold: %v", err)
 	}
-	if f.Unfinished() > 2000 || f.Closed() != 2 {
-		t.Errorf("%d bytes are held, %d connections were closed; want at most 2000 and 2", f.Unfinished(), f.Closed())
+	if f.Unfinished() > 2000 || f.Closed() != 2 || f.Overfull() != 2 {
+		t.Errorf("%d bytes are held, %d connections were closed, %d for that; want at most 2000 and 2", f.Unfinished(), f.Closed(), f.Overfull())
 	}
 	closed := 0
 	for _, other := range bad {

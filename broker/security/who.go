@@ -8,15 +8,18 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 )
@@ -96,6 +99,28 @@ func (w *Who) Strike(ctx context.Context) {
 	}
 }
 
+// Taken returns what is to be called whenever a call has taken a message: what it held is counted no more.
+func (w *Who) Taken(ctx context.Context) (taken func()) {
+	c, id := connOf(ctx), streamNumber(ctx)
+	if c == nil || id == 0 {
+		return func() {}
+	}
+	return func() { c.streams.taken(id) }
+}
+
+// streamNumber is the number of a call's stream in its connection, 0 if there is none. gRPC knows it and does not tell: it is read where
+// gRPC keeps it, and TestTaken is red if that is elsewhere.
+func streamNumber(ctx context.Context) uint32 {
+	s := reflect.ValueOf(grpc.ServerTransportStreamFromContext(ctx))
+	if s.Kind() != reflect.Pointer || s.Elem().Kind() != reflect.Struct {
+		return 0
+	}
+	if id := s.Elem().FieldByName("id"); id.Kind() == reflect.Uint32 {
+		return uint32(id.Uint())
+	}
+	return 0
+}
+
 func (w *Who) whoIs(ctx context.Context) (principal string, fresh func() bool, err error) {
 	always := func() bool { return true }
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
@@ -117,10 +142,36 @@ func (w *Who) whoIs(ctx context.Context) (principal string, fresh func() bool, e
 	if name == "" || len(name) > principalBytesMax {
 		return "", nil, errors.New("the certificate's common name is empty or too long: it is the principal")
 	}
-	if err := w.source.StillGood(state); err != nil {
+	c := connOf(ctx)
+	if err := w.stillGood(c, state); err != nil {
 		return "", nil, err
 	}
-	return name, func() bool { return w.source.StillGood(state) == nil }, nil
+	return name, func() bool { return w.stillGood(c, state) == nil }, nil
+}
+
+// goodFor is how long a certificate that was good is not judged again while the files are the same: it costs more than most messages do.
+const goodFor = time.Second
+
+// judged is when a connection's certificate was good, and by which files.
+type judged struct {
+	by *material
+	at time.Time
+}
+
+// stillGood is Source.StillGood of the certificate of connection c, nil if that is not known.
+func (w *Who) stillGood(c *floodConn, state tls.ConnectionState) error {
+	if c == nil {
+		return w.source.StillGood(state)
+	}
+	by, now := w.source.current.Load(), w.now()
+	if last := c.good.Load(); last != nil && last.by == by && now.Sub(last.at) < goodFor && !now.Before(last.at) {
+		return nil
+	}
+	err := w.source.StillGood(state)
+	if err == nil {
+		c.good.Store(&judged{by, now})
+	}
+	return err
 }
 
 func (w *Who) token(header string) (string, func() bool, error) {
