@@ -13,7 +13,7 @@ import (
 // registered with a build that carries out N. It is never lowered (Kafka's metadata.version, CockroachDB's cluster version).
 
 // CommandsKnown is the newest version that this build carries out.
-const CommandsKnown = 3
+const CommandsKnown = 4
 
 // commandsFirst is what builds know that do not say what they know.
 const commandsFirst = 1
@@ -26,6 +26,7 @@ const (
 	FeatureStaticMembers Feature = iota
 	FeatureConnectionQuotas
 	FeatureRacks
+	FeatureCommitEpochs
 )
 
 var features = []struct {
@@ -35,6 +36,7 @@ var features = []struct {
 	FeatureStaticMembers:    {"static members of consumer groups", 2},
 	FeatureConnectionQuotas: {"quotas of connections", 2},
 	FeatureRacks:            {"racks and brokers that are away", 3},
+	FeatureCommitEpochs:     {"leader epochs of committed offsets", 4},
 }
 
 // String is the feature's name for people.

@@ -1,6 +1,9 @@
 package group
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A command is: version u8 | kind u8 | request id 16 | fields.
 const commandVersion = 1
@@ -15,6 +18,7 @@ const (
 	kindDelete
 	kindTopics
 	kindForget
+	kindCommitEpochs // kindCommit with the epochs of its offsets: cluster.FeatureCommitEpochs
 )
 
 const commandHeadBytes = 2 + 16
@@ -130,6 +134,7 @@ type TopicOffset struct {
 	TP
 	TopicID ID
 	Offset  int64
+	Epoch   int32 // leader epoch of the last record before Offset; 0: not known
 }
 
 func (w *writer) offsets(list []TopicOffset) {
@@ -148,7 +153,20 @@ func (r *reader) offsets() (list []TopicOffset) {
 	return list
 }
 
-// Commit moves committed offsets forward, all of them or none.
+// epochs are those of a list of offsets, one for each.
+func (w *writer) epochs(list []TopicOffset) {
+	for i := range list {
+		w.U32(uint32(list[i].Epoch))
+	}
+}
+
+func (r *reader) epochs(list []TopicOffset) {
+	for i := range list {
+		list[i].Epoch = int32(r.U32())
+	}
+}
+
+// Commit moves committed offsets forward, all of them or none. Without any epoch its bytes are what they were before there were epochs.
 type Commit struct {
 	RequestID  ID
 	Group      string
@@ -158,20 +176,31 @@ type Commit struct {
 }
 
 func isCommit(command []byte) bool {
-	return len(command) >= commandHeadBytes && command[1] == kindCommit
+	return len(command) >= commandHeadBytes && (command[1] == kindCommit || command[1] == kindCommitEpochs)
 }
 
 // Encode makes the command's bytes.
 func (c *Commit) Encode() []byte {
-	w := newCommand(kindCommit, c.RequestID, c.Group)
+	kind, epochs := uint8(kindCommit), slices.ContainsFunc(c.Offsets, func(o TopicOffset) bool { return o.Epoch != 0 })
+	if epochs {
+		kind = kindCommitEpochs
+	}
+	w := newCommand(kind, c.RequestID, c.Group)
 	w.ID(c.Member)
 	w.I64(c.Generation)
 	w.offsets(c.Offsets)
+	if epochs {
+		w.epochs(c.Offsets)
+	}
 	return w.Data()
 }
 
-func (r *reader) commit(group string) Commit {
-	return Commit{Group: group, Member: r.ID(), Generation: r.I64(), Offsets: r.offsets()}
+func (r *reader) commit(group string, epochs bool) Commit {
+	c := Commit{Group: group, Member: r.ID(), Generation: r.I64(), Offsets: r.offsets()}
+	if epochs {
+		r.epochs(c.Offsets)
+	}
+	return c
 }
 
 // Seek sets committed offsets of a group without members, in any direction; it makes the group if there is none.

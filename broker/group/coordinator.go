@@ -53,6 +53,7 @@ type Assigned struct {
 	Grant
 	TopicID   ID
 	Committed int64 // offset to go on from; -1: none is committed
+	Epoch     int32 // leader epoch of the last record before it; 0: not known
 }
 
 // List, Describe, Progress are queries: answered []Summary, a *Group (a copy; nil: there is none), and []Read of as many partitions as
@@ -261,7 +262,7 @@ func (c *Coordinator) assignment(group string, id ID) *Assignment {
 		t, _ := g.Topic(grant.Topic)
 		a.Partitions[i] = Assigned{Grant: grant, TopicID: t.ID, Committed: -1}
 		if o, ok := g.Offsets[grant.TP]; ok {
-			a.Partitions[i].Committed = o.Offset
+			a.Partitions[i].Committed, a.Partitions[i].Epoch = o.Offset, o.Epoch
 		}
 	}
 	return a

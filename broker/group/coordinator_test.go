@@ -203,7 +203,7 @@ func TestOffsetsExpire(t *testing.T) {
 	d.join(1)
 	d.pass(2_000_000, d.beat(1))
 	d.wantMembers("1 ")
-	d.apply((&Commit{Group: "g", Member: id(1), Generation: d.c.state.Group("g").Generation, Offsets: []TopicOffset{{TP{"t", 0}, topicT.ID, 5}}}).Encode())
+	d.apply((&Commit{Group: "g", Member: id(1), Generation: d.c.state.Group("g").Generation, Offsets: []TopicOffset{{TP{"t", 0}, topicT.ID, 5, 0}}}).Encode())
 	d.apply((&Leave{Group: "g", Member: id(1)}).Encode())
 	d.pass(900_000, nil)
 	if g, _ := d.c.Query(Describe{"g"}).(*Group); g == nil || g.Offsets[TP{"t", 0}].Offset != 5 {

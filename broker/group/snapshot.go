@@ -1,24 +1,32 @@
 package group
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-// Version 2 added static members. Each state is written in the lowest version that can say it: brokers of an older build take it over.
+// Version 2 added static members, 3 leader epochs of offsets. Each state is written in the lowest version that can say it: brokers of an older build take it over.
 const (
 	snapshotFirst   = 1
 	snapshotStatic  = 2
-	snapshotVersion = snapshotStatic
+	snapshotEpochs  = 3
+	snapshotVersion = snapshotEpochs
 )
 
 // lowestVersion is the version that can say what the state holds.
 func (s *State) lowestVersion() uint8 {
+	version := uint8(snapshotFirst)
 	for _, g := range s.groups {
-		for _, m := range g.Members {
-			if m.InstanceID != "" {
-				return snapshotStatic
+		for _, o := range g.Offsets { // order does not matter
+			if o.Epoch != 0 {
+				return snapshotEpochs
 			}
 		}
+		if slices.ContainsFunc(g.Members, func(m *Member) bool { return m.InstanceID != "" }) {
+			version = snapshotStatic
+		}
 	}
-	return snapshotFirst
+	return version
 }
 
 // Snapshot is the whole state: equal states have equal bytes.
@@ -77,6 +85,9 @@ func (w *writer) group(g *Group, version uint8) {
 		w.tp(tp)
 		w.I64(g.Offsets[tp].Offset)
 		w.I64(g.Offsets[tp].At)
+		if version >= snapshotEpochs {
+			w.U32(uint32(g.Offsets[tp].Epoch))
+		}
 	}
 }
 
@@ -120,7 +131,11 @@ func (r *reader) group(version uint8) *Group {
 		g.Members = append(g.Members, m)
 	}
 	for range r.Count(8 + 8 + 8) {
-		g.Offsets[r.tp()] = Offset{Offset: r.I64(), At: r.I64()}
+		tp, o := r.tp(), Offset{Offset: r.I64(), At: r.I64()}
+		if version >= snapshotEpochs {
+			o.Epoch = int32(r.U32())
+		}
+		g.Offsets[tp] = o
 	}
 	return g
 }

@@ -119,8 +119,8 @@ func (s *State) apply(index uint64, appendTime int64, command []byte) *Result {
 		if c := (expire{group: name, member: r.ID(), instance: r.U64()}); r.End() == nil {
 			return s.drop(appendTime, name, func(m *Member) bool { return m.ID == c.member && m.Instance == c.instance })
 		}
-	case kindCommit:
-		if c := r.commit(name); r.End() == nil {
+	case kindCommit, kindCommitEpochs:
+		if c := r.commit(name, command[1] == kindCommitEpochs); r.End() == nil {
 			return s.commit(appendTime, &c)
 		}
 	case kindSeek:
@@ -313,6 +313,9 @@ func (s *State) commit(appendTime int64, c *Commit) *Result {
 		if o.Offset < 0 {
 			return refuse(ReasonInvalid, "committed offset %d of %s/%d: must be >= 0", o.Offset, o.Topic, o.Partition)
 		}
+		if o.Epoch < 0 {
+			return refuse(ReasonInvalid, "leader epoch %d of %s/%d: must be >= 0", o.Epoch, o.Topic, o.Partition)
+		}
 		at, ok := slices.BinarySearchFunc(m.Held, o.TP, func(h Grant, tp TP) int { return compareTP(h.TP, tp) })
 		t, known := g.Topic(o.Topic)
 		switch {
@@ -332,7 +335,7 @@ func (s *State) commit(appendTime int64, c *Commit) *Result {
 	for i := range c.Offsets {
 		o := &c.Offsets[i]
 		if old, ok := g.Offsets[o.TP]; !ok || old.Offset < o.Offset { // an older one is a retry that came late
-			g.Offsets[o.TP] = Offset{Offset: o.Offset, At: appendTime}
+			g.Offsets[o.TP] = Offset{Offset: o.Offset, At: appendTime, Epoch: o.Epoch}
 		}
 	}
 	return &Result{Generation: g.Generation}

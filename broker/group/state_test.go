@@ -112,7 +112,7 @@ func (b *bench) settle() {
 
 func (b *bench) commit(member byte, generation int64, partition int32, offset int64) Result {
 	b.t.Helper()
-	return b.apply((&Commit{Group: "g", Member: id(member), Generation: generation, Offsets: []TopicOffset{{TP{"t", partition}, topicT.ID, offset}}}).Encode())
+	return b.apply((&Commit{Group: "g", Member: id(member), Generation: generation, Offsets: []TopicOffset{{TP{"t", partition}, topicT.ID, offset, 0}}}).Encode())
 }
 
 func (b *bench) told(member byte) string {
@@ -279,6 +279,48 @@ func TestSnapshotVersion1(t *testing.T) {
 	}
 }
 
+// A committed offset keeps the leader epoch that came with it, and a member is told it; without epochs a commit and a snapshot have the
+// bytes that builds write which know of none.
+func TestCommitEpochs(t *testing.T) {
+	b := newBench(t)
+	b.join(1)
+	generation := b.s.Group("g").Member(id(1)).Generation
+	commit := func(offset int64, epoch int32) Commit {
+		return Commit{RequestID: ID{byte(offset)}, Group: "g", Member: id(1), Generation: generation, Offsets: []TopicOffset{{TP{"t", 3}, topicT.ID, offset, epoch}}}
+	}
+	for _, x := range []struct {
+		offset         int64
+		epoch          int32
+		kind, snapshot uint8
+		kept           Offset
+	}{
+		{5, 0, kindCommit, snapshotFirst, Offset{Offset: 5}},
+		{7, 4, kindCommitEpochs, snapshotEpochs, Offset{Offset: 7, Epoch: 4}},
+		{6, 3, kindCommitEpochs, snapshotEpochs, Offset{Offset: 7, Epoch: 4}}, // late: it has no effect
+		{8, 0, kindCommit, snapshotFirst, Offset{Offset: 8}},
+	} {
+		c := commit(x.offset, x.epoch)
+		command := c.Encode()
+		if command[1] != x.kind || !isCommit(command) {
+			t.Errorf("offset %d of epoch %d is a command of kind %d, want %d", x.offset, x.epoch, command[1], x.kind)
+		}
+		if r := b.apply(command); r.Reason != ReasonNone {
+			t.Fatal(r)
+		}
+		got := b.s.Group("g").Offsets[TP{"t", 3}]
+		if got.At = 0; got != x.kept {
+			t.Errorf("after %d of epoch %d: %+v, want %+v", x.offset, x.epoch, got, x.kept)
+		}
+		again := NewState()
+		snapshot := b.s.Snapshot()
+		if err := again.Restore(snapshot); err != nil || snapshot[0] != x.snapshot || again.Group("g").Offsets[TP{"t", 3}].Epoch != x.kept.Epoch {
+			t.Errorf("snapshot of version %d, want %d: %v", snapshot[0], x.snapshot, err)
+		}
+	}
+	bad := commit(9, -1)
+	b.refused(b.apply(bad.Encode()), ReasonInvalid)
+}
+
 // Commits are fenced by what their member holds and since when; those of a member that is giving a partition up still count.
 func TestCommitFencing(t *testing.T) {
 	b := newBench(t)
@@ -317,7 +359,7 @@ func TestCommitNeverRegresses(t *testing.T) {
 	if o := b.s.Group("g").Offsets[TP{"t", 0}].Offset; o != 20 {
 		t.Errorf("committed %d, want 20", o)
 	}
-	seek := &Seek{RequestID: id(9), Group: "g", Topics: []Topic{topicT}, Offsets: []TopicOffset{{TP{"t", 0}, topicT.ID, 3}}}
+	seek := &Seek{RequestID: id(9), Group: "g", Topics: []Topic{topicT}, Offsets: []TopicOffset{{TP{"t", 0}, topicT.ID, 3, 0}}}
 	b.refused(b.apply(seek.Encode()), ReasonGroupNotEmpty)
 	b.apply((&Leave{Group: "g", Member: id(1)}).Encode())
 	seek.RequestID = id(10)
@@ -387,7 +429,7 @@ func TestRefusals(t *testing.T) {
 		{"commit", (&Commit{Group: "g", Member: id(1)}).Encode(), ReasonUnknownMember},
 		{"acknowledge", (&Acknowledge{Group: "g", Member: id(1)}).Encode(), ReasonUnknownMember},
 		{"delete", (&Delete{Group: "g"}).Encode(), ReasonGroupNotFound},
-		{"seek nowhere", (&Seek{Group: "g", Topics: []Topic{topicT}, Offsets: []TopicOffset{{TP{"t", 9}, topicT.ID, 1}}}).Encode(), ReasonInvalid},
+		{"seek nowhere", (&Seek{Group: "g", Topics: []Topic{topicT}, Offsets: []TopicOffset{{TP{"t", 9}, topicT.ID, 1, 0}}}).Encode(), ReasonInvalid},
 		{"cut", (&Join{Group: "g", Member: id(1), SessionMs: 10_000, PollMs: 10_000, Topics: []Topic{topicT}}).Encode()[:60], ReasonInvalid},
 	} {
 		if got := b.apply(x.command); got.Reason != x.want {
@@ -532,7 +574,7 @@ func randomCommand(rng *rand.Rand, s *State) []byte {
 	case 4:
 		return (&topics{group: "g", topics: []Topic{{Name: "t", ID: id(byte(200 + rng.IntN(2))), Partitions: int32(rng.IntN(6))}}}).encode()
 	case 5, 6:
-		return (&Commit{Group: "g", Member: member, Generation: generation, Offsets: []TopicOffset{{TP{"t", int32(rng.IntN(5))}, topicT.ID, rng.Int64N(100)}}}).Encode()
+		return (&Commit{Group: "g", Member: member, Generation: generation, Offsets: []TopicOffset{{TP{"t", int32(rng.IntN(5))}, topicT.ID, rng.Int64N(100), 0}}}).Encode()
 	}
 	c := Acknowledge{Group: "g", Member: member, Generation: generation}
 	if m != nil {

@@ -84,6 +84,7 @@ func (m *Member) settled() bool {
 type Offset struct {
 	Offset int64
 	At     int64 // append time of the commit, ms
+	Epoch  int32 // leader epoch of the last record before Offset (Kafka's KIP-320); 0: not known
 }
 
 // Group is the state of one group. Outside of this package it is a copy.

@@ -235,7 +235,7 @@ func toOffsets(list []*pb.CommittedOffset) ([]group.TopicOffset, *partition.Erro
 		if len(o.GetTopicId()) != 16 {
 			return nil, invalid("topic id of %d bytes: want 16", len(o.GetTopicId()))
 		}
-		out = append(out, group.TopicOffset{TP: group.TP{Topic: o.GetTopic(), Partition: o.GetPartition()}, TopicID: group.ID(o.GetTopicId()), Offset: o.GetOffset()})
+		out = append(out, group.TopicOffset{TP: group.TP{Topic: o.GetTopic(), Partition: o.GetPartition()}, TopicID: group.ID(o.GetTopicId()), Offset: o.GetOffset(), Epoch: o.GetLeaderEpoch()})
 	}
 	return out, nil
 }

@@ -101,6 +101,11 @@ func (s *GroupMember) message(now int64, m *pb.JoinRequest, eff *Effects) {
 			s.committed(x.Commit.GetCorrelationId(), err, eff)
 			return
 		}
+		if gate(s.env.Dir, cluster.FeatureCommitEpochs) != nil {
+			for i := range offsets {
+				offsets[i].Epoch = 0 // the offsets count without them
+			}
+		}
 		c := group.Commit{RequestID: s.env.Random(), Group: s.name, Member: s.member, Generation: x.Commit.GetGeneration(), Offsets: offsets}
 		s.propose(now, c.Encode(), memberAsk{what: askCommit, number: x.Commit.GetCorrelationId()}, eff)
 	case *pb.JoinRequest_Departure:
@@ -214,7 +219,7 @@ func toAssignment(x *group.Assignment) *pb.Assignment {
 	out := &pb.Assignment{Generation: x.Generation, Waiting: int32(x.Waiting)}
 	for i := range x.Partitions {
 		p := &x.Partitions[i]
-		out.Partitions = append(out.Partitions, &pb.AssignedPartition{Topic: p.Topic, TopicId: p.TopicID[:], Partition: p.Partition, Since: p.Since, Committed: p.Committed})
+		out.Partitions = append(out.Partitions, &pb.AssignedPartition{Topic: p.Topic, TopicId: p.TopicID[:], Partition: p.Partition, Since: p.Since, Committed: p.Committed, CommittedEpoch: p.Epoch})
 	}
 	return out
 }

@@ -57,6 +57,9 @@ type Subscription struct {
 	Partitions []int32 // nil: all
 	Start      Position
 	Stop       *Position
+	// Epoch is the leader epoch of the last record before an absolute Start, 0: not known. A log that does not continue that record ends
+	// the partition with ReasonLogTruncated.
+	Epoch int32
 }
 
 // ConsumerEvent is one thing that happened. The fields that are set say what.

@@ -146,6 +146,9 @@ func (d *desk) take() string {
 			out += fmt.Sprintf("commit %d:", x.Commit.GetGeneration())
 			for _, o := range x.Commit.GetOffsets() {
 				out += fmt.Sprintf(" %d=%d", o.GetPartition(), o.GetOffset())
+				if e := o.GetLeaderEpoch(); e > 1 { // that of most tests says nothing
+					out += fmt.Sprintf("@%d", e)
+				}
 			}
 			out += "; "
 			d.said = nil

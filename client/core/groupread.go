@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	pb "lograft/api/lograft/v1"
+	"lograft/record"
 )
 
 // owned is a partition that the coordinator gave to this member.
@@ -20,8 +21,37 @@ type owned struct {
 	committed int64 // as far as this member knows
 	sent      int64 // in the commit under way
 	marked    int64 // the program is done below it
-	revoking  bool  // withdrawn: it is committed and given up
-	ended     bool  // read up to its stop
+	epochs    []epochFrom
+	revoking  bool // withdrawn: it is committed and given up
+	ended     bool // read up to its stop
+}
+
+// epochFrom says that the records from an offset on, up to the next one's, are of a leader epoch.
+type epochFrom struct {
+	offset int64
+	epoch  int32
+}
+
+// epochAt is the leader epoch of the last record before an offset that was read, 0 if it is not known.
+func (p *owned) epochAt(offset int64) (epoch int32) {
+	for _, e := range p.epochs {
+		if e.offset < offset {
+			epoch = e.epoch
+		}
+	}
+	return epoch
+}
+
+// given notes the epochs of records that the program is given, and forgets those of records that are committed.
+func (p *owned) given(f *Fetched) {
+	for _, raw := range f.Batches {
+		if b, err := record.Parse(raw); err == nil && (len(p.epochs) == 0 || p.epochs[len(p.epochs)-1].epoch != b.LeaderEpoch()) {
+			p.epochs = append(p.epochs, epochFrom{b.BaseOffset(), b.LeaderEpoch()})
+		}
+	}
+	for len(p.epochs) > 1 && p.epochs[1].offset < p.committed {
+		p.epochs = p.epochs[1:]
+	}
 }
 
 // committing is the commit under way and who waits for one.
@@ -72,6 +102,9 @@ func (g *GroupConsumer) assigned(now int64, a *pb.Assignment, eff *GroupEffects)
 // take begins to read a partition that was given.
 func (g *GroupConsumer) take(now int64, x *pb.AssignedPartition) {
 	p := &owned{TP: TP{x.GetTopic(), x.GetPartition()}, topicID: x.GetTopicId(), since: x.GetSince(), position: x.GetCommitted(), committed: x.GetCommitted(), sent: -1, marked: x.GetCommitted()}
+	if x.GetCommittedEpoch() > 0 {
+		p.epochs = []epochFrom{{0, x.GetCommittedEpoch()}}
+	}
 	i, _ := slices.BinarySearchFunc(g.parts, p.TP, func(o *owned, tp TP) int { return compareTP(o.TP, tp) })
 	g.parts = slices.Insert(g.parts, i, p)
 	if p.committed >= 0 {
@@ -84,7 +117,7 @@ func (g *GroupConsumer) take(now int64, x *pb.AssignedPartition) {
 
 // reset begins a partition where the options say, because there is no offset to go on from.
 func (g *GroupConsumer) reset(now int64, p *owned, why *Error) {
-	p.position = -1
+	p.position, p.epochs = -1, nil // where it begins then does not continue what was read
 	switch g.opts.Reset {
 	case ResetNone:
 		g.fail(why)
@@ -98,7 +131,7 @@ func (g *GroupConsumer) reset(now int64, p *owned, why *Error) {
 
 // subscribe reads a partition from its position on, up to its stop if there is one.
 func (g *GroupConsumer) subscribe(now int64, p *owned) {
-	s := Subscription{Topic: p.Topic, TopicID: p.topicID, Partitions: []int32{p.Partition}, Start: Position{From: Absolute, Offset: p.position}}
+	s := Subscription{Topic: p.Topic, TopicID: p.topicID, Partitions: []int32{p.Partition}, Start: Position{From: Absolute, Offset: p.position}, Epoch: p.epochAt(p.position)}
 	if p.position < 0 {
 		s.Start = Position{From: FromStart}
 	}
@@ -191,6 +224,7 @@ func (g *GroupConsumer) partitionEnded(now int64, e *PartitionEnd, eff *GroupEff
 		g.unread(p)
 		from := min(e.Err.Divergence, p.position) // what was fetched and not given to the program is read again
 		p.position, p.marked, p.committed, p.sent = from, min(p.marked, from), min(p.committed, from), -1
+		p.epochs = nil // what was read there may be of another log
 		g.ended = append(g.ended, PartitionEnd{Topic: p.Topic, Partition: p.Partition, Offset: from, Err: e.Err, GoesOn: true})
 		g.subscribe(now, p)
 		at(&eff.ConsumerEffects, now+1)
@@ -238,6 +272,7 @@ func (g *GroupConsumer) deliver(now int64, eff *GroupEffects) {
 		g.queue = g.queue[1:]
 		p := g.part(TP{f.Topic, f.Partition})
 		p.position = f.NextOffset()
+		p.given(&f)
 		d.Fetched, g.delivered = &f, p
 		g.stepReader(now, &ConsumerEvent{Consumed: f.Bytes}, eff) // room for more
 	case len(g.queue) > 0:
@@ -308,7 +343,7 @@ func (g *GroupConsumer) driveCommit(now int64, eff *GroupEffects) {
 	for _, p := range g.parts {
 		if p.sent = -1; p.marked > p.committed {
 			p.sent = p.marked
-			out.Offsets = append(out.Offsets, &pb.CommittedOffset{Topic: p.Topic, TopicId: p.topicID, Partition: p.Partition, Offset: p.marked})
+			out.Offsets = append(out.Offsets, &pb.CommittedOffset{Topic: p.Topic, TopicId: p.topicID, Partition: p.Partition, Offset: p.marked, LeaderEpoch: p.epochAt(p.marked)})
 		}
 	}
 	g.say(eff, &pb.JoinRequest{Message: &pb.JoinRequest_Commit{Commit: out}})

@@ -103,6 +103,9 @@ func (c *Consumer) openPartition(t *subscribed, m *pb.Topic, n int32, eff *Consu
 	}
 	if p := t.Start; p.From == Absolute && (t.Stop == nil || t.Stop.From == Absolute) {
 		r.resolved, r.offset, r.stop = true, p.Offset, -1
+		if t.Epoch > 0 {
+			r.lineage.epoch = t.Epoch
+		}
 		if t.Stop != nil {
 			r.stop = t.Stop.Offset
 		}

@@ -178,7 +178,7 @@ func TestGroupAfterTruncation(t *testing.T) {
 		d.records(0, 5)
 		d.poll() // done with [10, 15)
 		d.records(0, 5)
-		d.want("read", "join resume=false; ack 1: 0; commit 1: 0=15; ")
+		d.want("read", "join resume=false; ack 1: 0; commit 1: 0=15@4; ")
 		d.epoch = 7
 		d.records(0, 5) // doubted
 		if len(d.epochs) != 1 {
@@ -205,4 +205,85 @@ func TestGroupAfterTruncation(t *testing.T) {
 			t.Errorf("policy %d: goes on at %v, want 12", reset, q.GetRequest())
 		}
 	}
+}
+
+// A member that begins at a committed offset with a leader epoch doubts records of another one before it gives any: the log that continues
+// the committed record is read on; of one that lost it the member goes on where it became another one, and asks no more. Without an
+// epoch nothing is asked.
+func TestGroupBeginsAtCommittedEpoch(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		committed int32
+		first     int32 // epoch of the records at the committed offset
+		asks      bool
+		end       int64 // of epoch 4, as it is answered
+		goesOn    int64 // offset of the records that are given first
+	}{
+		{"the same epoch", 4, 4, false, 0, 10},
+		{"the leader changed", 4, 7, true, 10, 10},
+		{"the committed record is lost", 4, 7, true, 8, 8},
+		{"committed without an epoch", 0, 7, false, 0, 10},
+	} {
+		d := newDesk(t, GroupOptions{AutoMark: true})
+		d.hear(&pb.JoinResponse{Message: &pb.JoinResponse_Assignment{Assignment: &pb.Assignment{Generation: 1, Partitions: []*pb.AssignedPartition{
+			{Topic: "t", TopicId: deskTopic.Id, Since: 1, Committed: 10, CommittedEpoch: c.committed}}}}})
+		d.epoch = c.first
+		d.poll()
+		d.records(0, 5)
+		if asks := len(d.epochs) == 1; asks != c.asks || asks && d.epochs[0].Request.GetLeaderEpoch() != 4 {
+			t.Fatalf("%s: questions %+v", c.name, d.epochs)
+		}
+		if c.asks {
+			d.step(&GroupEvent{Consumer: &ConsumerEvent{Epoch: &EpochAnswer{Token: d.epochs[0].Token, Response: &pb.OffsetForLeaderEpochResponse{LeaderEpoch: 4, EndOffset: c.end, HighWatermark: 50}}}})
+			d.pass(100, true)
+			d.records(0, 5)
+		}
+		if lost := c.goesOn < 10; lost {
+			if len(d.got) != 1 || len(d.got[0].Ended) != 1 || !errors.Is(d.got[0].Ended[0].Err, ErrLogTruncated) || d.got[0].Ended[0].Offset != c.goesOn {
+				t.Fatalf("%s: told %+v", c.name, d.got)
+			}
+			d.got = nil
+			d.poll()
+		}
+		if len(d.got) != 1 || d.got[0].Fetched == nil || d.got[0].Fetched.From != c.goesOn {
+			t.Fatalf("%s: got %+v, want records from offset %d", c.name, d.got, c.goesOn)
+		}
+		if asked := len(d.epochs); c.asks && asked != 1 || !c.asks && asked != 0 {
+			t.Errorf("%s: asked %d times", c.name, asked)
+		}
+	}
+}
+
+// What is committed carries the epoch of the last record before it, whichever of those that were given; where a reset jumps over records,
+// none, until records are read there.
+func TestGroupCommitsEpochs(t *testing.T) {
+	d := newDesk(t, GroupOptions{Reset: ResetEnd})
+	d.assign(1, 0, "0:1:10")
+	for _, epoch := range []int32{4, 5} {
+		d.epoch = epoch
+		d.poll()
+		d.records(0, 5)
+		if len(d.epochs) > 0 { // at [15, 20)
+			a := d.epochs[0]
+			d.epochs = nil
+			d.step(&GroupEvent{Consumer: &ConsumerEvent{Epoch: &EpochAnswer{Token: a.Token, Response: &pb.OffsetForLeaderEpochResponse{LeaderEpoch: 4, EndOffset: 15, HighWatermark: 50}}}})
+			d.pass(100, true)
+			d.records(0, 5)
+		}
+	}
+	d.poll()
+	d.take()
+	for _, x := range []struct {
+		offset int64
+		says   string
+	}{{12, "commit 1: 0=12@4; "}, {15, "commit 1: 0=15@4; "}, {16, "commit 1: 0=16@5; "}, {20, "commit 1: 0=20@5; "}} {
+		d.step(&GroupEvent{Mark: &Mark{TP{"t", 0}, x.offset}})
+		d.pass(1500, true)
+		d.want("marked", x.says)
+	}
+	d.step(&GroupEvent{Consumer: &ConsumerEvent{Answer: &pb.FetchStreamResponse{CorrelationId: d.fetch[TP{"t", 0}].GetCorrelationId(), Error: &pb.Error{Reason: ReasonOutOfRange, LogStart: 30, HighWatermark: 40}}}})
+	d.step(&GroupEvent{Timer: true})
+	d.step(&GroupEvent{Consumer: &ConsumerEvent{Offsets: &OffsetsAnswer{Token: d.offs[len(d.offs)-1].Token, Response: &pb.ListOffsetsResponse{HighWatermark: 40}}}})
+	d.pass(1500, true)
+	d.want("begun anew at the end", "commit 1: 0=40; ")
 }

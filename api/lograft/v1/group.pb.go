@@ -522,7 +522,8 @@ type CommittedOffset struct {
 	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	TopicId       []byte                 `protobuf:"bytes,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	Partition     int32                  `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
-	Offset        int64                  `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"` // the next one to read
+	Offset        int64                  `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`                              // the next one to read
+	LeaderEpoch   int32                  `protobuf:"varint,5,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"` // of the last record before it that was read; 0: not known. Kept once the cluster's commands are of version 4
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -581,6 +582,13 @@ func (x *CommittedOffset) GetPartition() int32 {
 func (x *CommittedOffset) GetOffset() int64 {
 	if x != nil {
 		return x.Offset
+	}
+	return 0
+}
+
+func (x *CommittedOffset) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
 	}
 	return 0
 }
@@ -877,14 +885,15 @@ func (x *Assignment) GetWaiting() int32 {
 }
 
 type AssignedPartition struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
-	TopicId       []byte                 `protobuf:"bytes,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
-	Partition     int32                  `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
-	Since         int64                  `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`         // generation of the grant: another one means that it was away meanwhile
-	Committed     int64                  `protobuf:"varint,5,opt,name=committed,proto3" json:"committed,omitempty"` // offset to go on from; -1: none is committed
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Topic          string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	TopicId        []byte                 `protobuf:"bytes,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition      int32                  `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	Since          int64                  `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`                                         // generation of the grant: another one means that it was away meanwhile
+	Committed      int64                  `protobuf:"varint,5,opt,name=committed,proto3" json:"committed,omitempty"`                                 // offset to go on from; -1: none is committed
+	CommittedEpoch int32                  `protobuf:"varint,6,opt,name=committed_epoch,json=committedEpoch,proto3" json:"committed_epoch,omitempty"` // leader epoch of the last record before it; 0: not known
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AssignedPartition) Reset() {
@@ -948,6 +957,13 @@ func (x *AssignedPartition) GetSince() int64 {
 func (x *AssignedPartition) GetCommitted() int64 {
 	if x != nil {
 		return x.Committed
+	}
+	return 0
+}
+
+func (x *AssignedPartition) GetCommittedEpoch() int32 {
+	if x != nil {
+		return x.CommittedEpoch
 	}
 	return 0
 }
@@ -1745,12 +1761,13 @@ const file_lograft_v1_group_proto_rawDesc = "" +
 	"\x0eGroupPartition\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x1c\n" +
-	"\tpartition\x18\x03 \x01(\x05R\tpartition\"x\n" +
+	"\tpartition\x18\x03 \x01(\x05R\tpartition\"\x9b\x01\n" +
 	"\x0fCommittedOffset\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\x05R\tpartition\x12\x16\n" +
-	"\x06offset\x18\x04 \x01(\x03R\x06offset\"\x8c\x01\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12!\n" +
+	"\fleader_epoch\x18\x05 \x01(\x05R\vleaderEpoch\"\x8c\x01\n" +
 	"\fOffsetCommit\x12%\n" +
 	"\x0ecorrelation_id\x18\x01 \x01(\x04R\rcorrelationId\x12\x1e\n" +
 	"\n" +
@@ -1775,13 +1792,14 @@ const file_lograft_v1_group_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x02 \x03(\v2\x1d.lograft.v1.AssignedPartitionR\n" +
 	"partitions\x12\x18\n" +
-	"\awaiting\x18\x03 \x01(\x05R\awaiting\"\x96\x01\n" +
+	"\awaiting\x18\x03 \x01(\x05R\awaiting\"\xbf\x01\n" +
 	"\x11AssignedPartition\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\x05R\tpartition\x12\x14\n" +
 	"\x05since\x18\x04 \x01(\x03R\x05since\x12\x1c\n" +
-	"\tcommitted\x18\x05 \x01(\x03R\tcommitted\"a\n" +
+	"\tcommitted\x18\x05 \x01(\x03R\tcommitted\x12'\n" +
+	"\x0fcommitted_epoch\x18\x06 \x01(\x05R\x0ecommittedEpoch\"a\n" +
 	"\x0fOffsetCommitted\x12%\n" +
 	"\x0ecorrelation_id\x18\x01 \x01(\x04R\rcorrelationId\x12'\n" +
 	"\x05error\x18\x02 \x01(\v2\x11.lograft.v1.ErrorR\x05error\"\x13\n" +
