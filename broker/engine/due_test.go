@@ -66,7 +66,7 @@ func trioReplica(t *testing.T, seed uint64, g GroupID, node uint64) *partition.R
 	rng := rand.New(rand.NewPCG(seed+uint64(g[0]), node))
 	r, err := partition.New(partition.Options{Group: g, ReplicaID: node, Peers: []partition.Peer{{ReplicaID: 1, Node: 1}, {ReplicaID: 2, Node: 2}, {ReplicaID: 3, Node: 3}},
 		Birth: raft.ConfState{Voters: []uint64{1, 2, 3}}, Born: 1, Log: log, Hard: raft.HardState{Term: 1, Commit: 1}, FirstLeader: node == 1+uint64(g[0])%3,
-		ElectionTicks: 10, HeartbeatTicks: 1 + int(seed%2), Rand: rng.IntN})
+		ElectionTicks: 10, HeartbeatTicks: 1 + int(seed%2), Rand: rng.IntN, PreferWindows: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
