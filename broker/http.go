@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -11,7 +12,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -25,7 +29,9 @@ const (
 	httpWriteTimeout   = 30 * time.Second // beyond the seconds that a profile takes
 	httpIdleTimeout    = 30 * time.Second
 	httpHeaderBytesMax = 16 << 10
-	httpScrapesMax     = 4                // at once; more are told 503
+	httpScrapesMax     = 4  // at once; more are told 503
+	httpScrapesRate    = 20 // per second, beyond the first httpScrapesBurst; more wait
+	httpScrapesBurst   = 20
 	profileDefault     = 30 * time.Second // net/http/pprof's for a CPU profile
 	profileSecondsMax  = 300
 )
@@ -58,7 +64,7 @@ func (b *Broker) httpRoutes() map[string]http.Handler {
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(w).Encode(map[string]string{"version": b.opts.Version, "go": runtime.Version()})
 		}),
-		"/metrics":             promhttp.HandlerFor(newRegistry(b), promhttp.HandlerOpts{MaxRequestsInFlight: httpScrapesMax}),
+		"/metrics":             promhttp.HandlerFor(newPaced(newRegistry(b)), promhttp.HandlerOpts{MaxRequestsInFlight: httpScrapesMax}),
 		"/debug/pprof/":        http.HandlerFunc(pprof.Index),
 		"/debug/pprof/cmdline": http.HandlerFunc(pprof.Cmdline),
 		"/debug/pprof/profile": http.HandlerFunc(pprof.Profile),
@@ -67,6 +73,25 @@ func (b *Broker) httpRoutes() map[string]http.Handler {
 		"/debug/pprof/symbol":  http.HandlerFunc(pprof.Symbol),
 		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),
 	}
+}
+
+// paced gathers metrics so often and no oftener: each time costs milliseconds of a core, and who asks again and again would have them all.
+// Those that wait are as many as promhttp lets pass.
+type paced struct {
+	prometheus.Gatherer
+	pace *rate.Limiter
+}
+
+func newPaced(g prometheus.Gatherer) *paced {
+	return &paced{g, rate.NewLimiter(httpScrapesRate, httpScrapesBurst)}
+}
+
+// Gather implements prometheus.Gatherer.
+func (p *paced) Gather() ([]*dto.MetricFamily, error) {
+	if err := p.pace.Wait(context.Background()); err != nil {
+		return nil, err
+	}
+	return p.Gatherer.Gather()
 }
 
 // httpHandler asks at every path who calls, and takes nothing but GET: no request has a body that anybody reads.
