@@ -295,7 +295,11 @@ func (r *Replica) answerRepair(env *Env, m *raft.Message) {
 		return
 	}
 	if term, err := r.log.Term(ask.proof.index); err != nil || term != ask.proof.term {
-		r.sendRepair(env, m.From, &ask, repairUnknown, nil)
+		verdict := repairUnknown
+		if errors.Is(err, segment.ErrCompacted) {
+			verdict = repairGone // with everything before it
+		}
+		r.sendRepair(env, m.From, &ask, verdict, nil)
 		return
 	}
 	frames, err := r.log.Entries(r.st.frames[:0], ask.from, ask.to+1, repairBytesPerAnswer)
