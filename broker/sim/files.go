@@ -60,7 +60,16 @@ func (r *Run) agreeOn(p *cluster.Partition) error {
 			_, err := fmt.Sscanf(name, "%d.log", &base)
 			return err == nil && strings.HasSuffix(name, ".log") && base < replica.FirstIndex()
 		})
+		if name := fmt.Sprintf("%020d.log", applied+1); len(f[name]) == segmentHead {
+			delete(f, name) // begun with an install; who rolled begins it with the next entry
+			if replica.FirstIndex() > applied {
+				continue // a snapshot is all that it holds
+			}
+		}
 		files[n.id] = f
+	}
+	if len(files) == 0 {
+		return nil
 	}
 	r.forgive(p.Group, files)
 	if r.Counts.Fills > 0 { // perhaps a restart finished one
