@@ -55,6 +55,7 @@ type Recovered struct {
 	// Lost is why the log was set aside in this start; Refilling: the replica fetches everything anew and votes when it has it.
 	Lost      error
 	Refilling bool
+	GivenUp   bool // an operator had everything from the first bad byte on cut off in this start
 }
 
 // View is the metadata that this broker has applied.
@@ -168,7 +169,7 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 		case err == nil:
 			p.Replicas = append(p.Replicas, r)
 		case meta:
-			return p, fmt.Errorf("metadata group: %w", err)
+			return p, fmt.Errorf("metadata group: %w; if no other broker has a good copy: broker log recover %s", err, groupDir(o.DataDir, birth.MetadataGroup))
 		}
 	}
 	groups.tailCacheBytes = full // the controller bounds by the number that it has then

@@ -32,6 +32,7 @@ type groupOptions struct {
 	fillBytesPerTick int
 	preferWindows    int
 	refill           bool                 // this one's log was lost: it begins with nothing
+	acceptLoss       bool                 // of this one's log everything from the first bad byte on is given up
 	view             func() *cluster.View // the metadata applied here
 	files            *segment.FileBudget
 	tails            *segment.TailBudget
@@ -101,7 +102,7 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 	log, recovery, err := segment.Open(segment.Options{
 		FS: o.fs, Dir: dir, Group: segment.GroupID(st.Birth.Group), Start: start,
 		SegmentBytes: segmentBytes, LimitOf: partition.SegmentLimit, TailCacheBytes: o.tailCacheBytes, Files: o.files, Tails: o.tails,
-		Mark: segment.Mark(st.Mark), CommitFloor: st.HardState.Commit, Snapshot: segment.SnapshotMark(st.Snapshot), JournalDamaged: damaged,
+		Mark: segment.Mark(st.Mark), CommitFloor: st.HardState.Commit, Snapshot: segment.SnapshotMark(st.Snapshot), JournalDamaged: damaged, AcceptLoss: o.acceptLoss,
 	})
 	if err != nil {
 		return nil, recovery, fmt.Errorf("group %x: %w", st.Birth.Group, err)

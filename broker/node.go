@@ -130,10 +130,13 @@ func (n *node) logRecovery(parts *Parts) {
 			n.log.Error("the replica's log can't be used: it was set aside (*.old in the group's directory) and is fetched anew from the other replicas", "group", group, "err", r.Lost)
 		}
 		switch {
+		case r.GivenUp:
+			n.log.Error("the end of the replica's log was cut off because an operator accepted its loss (broker log recover)", "group", group, "last_index", r.Recovery.Last, "bytes", r.Recovery.TornBytes, "copy", r.Recovery.Aside, "not_copied", r.Recovery.AsideSkipped)
 		case r.Refilling:
 			n.log.Warn("replica is being refilled: it serves and votes when it holds again what it acknowledged", "group", group)
 		case r.Err != nil:
-			n.log.Error("replica is quarantined: the others go on", "group", group, "err", r.Err)
+			n.log.Error("replica is quarantined: the others go on", "group", group, "err", r.Err,
+				"if_no_other_copy", "stop the broker, then: broker log recover "+groupDir(n.data.Path(), r.Group))
 		case len(r.Recovery.Faulty) > 0:
 			n.log.Error("replica has damaged entries: it serves what is good and stands for no election", "group", group, "faulty", fmt.Sprint(r.Recovery.Faulty))
 		case r.Recovery.TornBytes > 0:

@@ -29,6 +29,16 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 	if err != nil {
 		return nil, rec, fmt.Errorf("group %x: %w", st.Birth.Group, err)
 	}
+	accepted, err := segment.LossAccepted(o.fs, dir)
+	if err != nil {
+		return nil, rec, fmt.Errorf("group %x: %w", st.Birth.Group, err)
+	}
+	if accepted && phase == segment.RefillNone {
+		r, rec, err := p.openCut(o, j, st, birth, machine)
+		if !lost(err) || len(birth.Replicas) < 2 {
+			return r, rec, err
+		}
+	}
 	open := func() (r *partition.Replica, err error) {
 		o.refill = phase != segment.RefillNone
 		r, rec.Recovery, err = openGroup(o, st, damaged, birth, machine())
@@ -49,13 +59,7 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 		}
 	}
 	st.HardState.Commit, st.Mark, st.Snapshot = 0, journal.Mark{}, journal.SnapshotMark{}
-	p.journal.Lock()
-	j.PutSnapshotMark(st.Birth.Group, st.Snapshot)
-	j.PutHardState(st.Birth.Group, st.HardState)
-	task := j.BeginSync(journal.Hard)
-	err = task.Do()
-	j.EndSync(task, err)
-	p.journal.Unlock()
+	err = p.void(j, st)
 	if err == nil {
 		err = segment.SetAside(o.fs, dir)
 	}
@@ -65,4 +69,35 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 	phase, rec.Refilling = segment.RefillFilling, true
 	r, err := open()
 	return r, rec, err
+}
+
+// void has the journal forget what it says of a log that is another one from here on: its persist marks, its commit index and its snapshot.
+// Term and vote stay.
+func (p *Parts) void(j journal.Journal, st journal.GroupState) error {
+	p.journal.Lock()
+	defer p.journal.Unlock()
+	st.HardState.Commit = 0
+	j.PutSnapshotMark(st.Birth.Group, journal.SnapshotMark{})
+	j.PutHardState(st.Birth.Group, st.HardState)
+	return syncJournal(j, journal.Hard)
+}
+
+// openCut opens a replica of whose log an operator gave up everything from the first bad byte on (`broker log recover`). The mark that says so
+// goes only when the journal has forgotten the promises about what was cut: a crash before that does it once more.
+func (p *Parts) openCut(o groupOptions, j journal.Journal, st journal.GroupState, birth *cluster.PartitionBirth, machine func() partition.Machine) (*partition.Replica, Recovered, error) {
+	rec := Recovered{Group: st.Birth.Group}
+	o.acceptLoss = true
+	st.HardState.Commit, st.Mark = 0, journal.Mark{}
+	r, recovery, err := openGroup(o, st, false, birth, machine())
+	if err != nil {
+		return nil, rec, fmt.Errorf("%w, although everything from the first bad byte on was given up", err)
+	}
+	rec.Recovery, rec.GivenUp = recovery, true
+	if err = p.void(j, st); err == nil {
+		err = segment.EndAcceptLoss(o.fs, groupDir(o.dataDir, st.Birth.Group))
+	}
+	if err != nil {
+		return nil, rec, errors.Join(err, r.Close(new(partition.Env)))
+	}
+	return r, rec, nil
 }

@@ -53,6 +53,8 @@ type Hooks struct {
 	Dev   func(context.Context, DevOptions, *slog.Logger) error
 	// Log reads a data directory offline; entry, if not nil, is called with every good entry.
 	Log func(dir string, entry func(LogEntry) error) (LogReport, error)
+	// CutLog says what giving up the end of a group's damaged log costs; accept has the next start of its broker do it.
+	CutLog func(dir string, accept bool) (LogCut, error)
 }
 
 // Streams are where a command reads and writes.

@@ -73,8 +73,65 @@ func (a *app) logCommand() *cobra.Command {
   broker log verify --format json /data`,
 		Long: "Reads every byte of every segment, whether each continues the one before, checkpoints and journal, and never changes anything. Exit code 1 and the list if something is damaged; a running broker repairs it from its peers by itself.",
 		RunE: func(_ *cobra.Command, args []string) error { return a.verifyLog(args[0]) }}
-	c.AddCommand(inspect, verify)
+	accept, yes := false, false
+	cut := &cobra.Command{Use: "recover DIR", Short: "Show, and with --accept-loss give up, the end of a damaged log that no other broker can repair", Args: oneDir,
+		Example: `  broker log recover /data/groups/0f...                 # what would be lost; changes nothing
+  broker log recover /data/groups/0f... --accept-loss   # the next start of the broker gives it up`,
+		Long: "For a group of one replica whose log is refused at start, and for damage in the newest segment of every copy. DIR is one directory below the groups/ of a\n" +
+			"broker's data directory, and the broker must be stopped. Everything from the first bad byte on is given up, what is whole behind it too; it is copied\n" +
+			"to aside/ in DIR (up to 64 MiB). Offsets from there on are given to new records. Try everything else first: the other brokers, a copy of the files.",
+		RunE: func(_ *cobra.Command, args []string) error { return a.cutLog(args[0], accept, yes) }}
+	cut.Flags().BoolVar(&accept, "accept-loss", false, "give up what is shown without it")
+	cut.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.AddCommand(inspect, verify, cut)
 	return c
+}
+
+// LogCut is what giving up the end of a group's damaged log costs.
+type LogCut struct {
+	Dir       string   `json:"dir"`
+	KeptLast  uint64   `json:"kept_last_index"`
+	LogStart  int64    `json:"log_start"`
+	LostFrom  int64    `json:"lost_from"`        // offset: at most what is from here on is given up
+	KnownLast uint64   `json:"known_last_index"` // the highest entry that is known to have been there
+	KnownNext int64    `json:"known_next"`       // the highest next offset that can be read, at least LostFrom
+	Problems  []string `json:"problems"`
+	Accepted  bool     `json:"accepted"` // the next start gives it up
+}
+
+func (a *app) cutLog(dir string, accept, yes bool) error {
+	if err := a.checkFormat(); err != nil {
+		return err
+	}
+	cut, err := a.hooks.CutLog(dir, false)
+	if err != nil {
+		return err
+	}
+	for _, p := range cut.Problems {
+		fmt.Fprintln(a.Err, p)
+	}
+	if len(cut.Problems) == 0 {
+		return fmt.Errorf("%s: every byte is good: nothing has to be given up", dir)
+	}
+	if accept {
+		if err := a.confirm(yes, fmt.Sprintf("giving up records from offset %d on in %s", cut.LostFrom, dir)); err != nil {
+			return err
+		}
+		if cut, err = a.hooks.CutLog(dir, true); err != nil {
+			return err
+		}
+	}
+	if a.format == "json" {
+		return a.writeJSON(cut)
+	}
+	fmt.Fprintf(a.Out, "keeps at least entries up to %d: records [%d, %d)\ngives up at most entries %d to %d: records from %d on, of which those before %d were seen\n",
+		cut.KeptLast, cut.LogStart, cut.LostFrom, cut.KeptLast+1, cut.KnownLast, cut.LostFrom, max(cut.KnownNext, cut.LostFrom))
+	if cut.Accepted {
+		fmt.Fprintln(a.Err, "the next start of the broker gives it up")
+	} else {
+		fmt.Fprintln(a.Err, "nothing was changed: --accept-loss gives up what is shown")
+	}
+	return nil
 }
 
 func oneDir(c *cobra.Command, args []string) error {

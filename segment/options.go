@@ -54,6 +54,9 @@ type Options struct {
 	CommitFloor    uint64 // journalled commit index
 	Snapshot       SnapshotMark
 	JournalDamaged bool // no bad frame counts as torn
+	// AcceptLoss: an operator gives up everything from the first bad byte on (LossAccepted). Nothing counts as promised: what else would be damage,
+	// or a contradiction, is copied aside and cut like a torn tail. Footers are believed as always.
+	AcceptLoss bool
 }
 
 // SnapshotMark says that a snapshot's files were complete and synced and are to be swapped in: InstallTask.Mark gives it to the

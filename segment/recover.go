@@ -46,6 +46,9 @@ func Open(o Options) (*Log, Recovery, error) {
 	}
 	l := &Log{o: o, start: o.Start, shared: &cutLog{}, tail: tail{bytesMax: o.TailCacheBytes, budget: o.Tails}}
 	l.o.CommitFloor = max(o.CommitFloor, o.Snapshot.Index)
+	if o.AcceptLoss {
+		l.o.Mark, l.o.CommitFloor, l.o.JournalDamaged = Mark{}, 0, false
+	}
 	r := &recovery{l: l, fs: o.FS}
 	if err := r.run(); err != nil {
 		err = fmt.Errorf("open log %s: %w", o.Dir, err)
@@ -140,6 +143,9 @@ func (r *recovery) run() error {
 // whatever became of the file that holds it.
 func (r *recovery) raiseFloor() error {
 	o := &r.l.o
+	if o.AcceptLoss {
+		return nil
+	}
 	sealed := map[uint64]bool{}
 	for _, f := range slices.Concat(r.files, r.bad) {
 		if f.foot != nil && f.base > r.l.start.Index {
@@ -597,6 +603,11 @@ func (r *recovery) finish() error {
 	l := r.l
 	if err := r.cutTail(); err != nil {
 		return err
+	}
+	if l.o.AcceptLoss {
+		if err := r.forgetCut(); err != nil {
+			return err
+		}
 	}
 	for _, s := range l.segs {
 		if s.sealed {

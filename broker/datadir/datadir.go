@@ -94,6 +94,15 @@ func OpenOn(fs vfs.FS, o Options) (*Dir, error) {
 	return d, d.open(o)
 }
 
+// Lock keeps brokers away from a data directory until unlock is called. Errors name the fix.
+func Lock(dir string) (unlock func() error, err error) {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return lock.Unlock, nil
+}
+
 func lockDir(dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("data directory %s can't be made: %w", dir, err)

@@ -89,7 +89,7 @@ func (r *Replica) recovery(q *Request) (out Recovery, dropTo uint64) {
 		f := &r.damage.ranges[i]
 		end := r.damageEnd(f)
 		if end.Last == 0 || end.Last > r.applied {
-			out.Problem = fmt.Sprintf("the damage reaches into what is not sealed or not applied yet (%v): put a copy of the files back", *f)
+			out.Problem = fmt.Sprintf("the damage reaches into what is not sealed or not applied yet (%v): put a copy of the files back; if there is none, stop the broker and run: broker log recover DATA-DIR/groups/%x", *f, r.opts.Group)
 			return out, 0
 		}
 		dropTo, out.To = max(dropTo, end.Last), max(out.To, end.NextOffset)

@@ -47,3 +47,9 @@ func inspectLogs(dir string, entry func(cli.LogEntry) error) (cli.LogReport, err
 	}
 	return out, err
 }
+
+// cutLog gives up the end of a damaged log for broker log recover.
+func cutLog(dir string, accept bool) (cli.LogCut, error) {
+	c, err := broker.RecoverOffline(dir, accept)
+	return cli.LogCut{Dir: c.Dir, KeptLast: c.KeptLast, LogStart: c.LogStart, LostFrom: c.KeptNext, KnownLast: c.KnownLast, KnownNext: c.KnownNext, Problems: c.Problems, Accepted: c.Accepted}, err
+}

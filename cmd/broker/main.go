@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	os.Exit(cli.Main("broker", cli.Hooks{Version: cli.Version(), Serve: serve, Dev: dev, Log: inspectLogs}))
+	os.Exit(cli.Main("broker", cli.Hooks{Version: cli.Version(), Serve: serve, Dev: dev, Log: inspectLogs, CutLog: cutLog}))
 }
 
 func serve(ctx context.Context, c config.Config, log *slog.Logger, reload <-chan struct{}) error {
