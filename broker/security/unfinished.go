@@ -52,7 +52,7 @@ func (u *unfinished) add(c *floodConn, n int64, taken bool, now time.Time) error
 		}
 		u.conns[c] = p
 	}
-	if taken {
+	if taken && now.After(p.taken) {
 		p.taken = now
 	}
 	p.bytes += n
@@ -67,6 +67,9 @@ func (u *unfinished) add(c *floodConn, n int64, taken bool, now time.Time) error
 	}
 	for u.all > u.max {
 		worst := u.worst(now)
+		if worst == nil { // what is counted is nobody's: a fault of ours, which is no reason to end the broker
+			break
+		}
 		bad = append(bad, worst)
 		u.forget(worst)
 	}
@@ -83,11 +86,12 @@ func (u *unfinished) add(c *floodConn, n int64, taken bool, now time.Time) error
 	return err
 }
 
-// worst is the connection with the most bytes times the time since a message of it was last taken. mu is held; some connection holds bytes.
+// worst is the connection with the most bytes times the time since a message of it was last taken, nil if none is counted. now may be
+// before that: it was read before mu was locked. mu is held.
 func (u *unfinished) worst(now time.Time) (worst *floodConn) {
 	most := -1.0
 	for c, p := range u.conns {
-		if weight := float64(p.bytes) * (now.Sub(p.taken) + 10*time.Millisecond).Seconds(); weight > most {
+		if weight := float64(p.bytes) * (max(now.Sub(p.taken), 0) + 10*time.Millisecond).Seconds(); weight > most {
 			worst, most = c, weight
 		}
 	}

@@ -320,3 +320,28 @@ func TestEndedByTheBrokerIsNotCounted(t *testing.T) {
 		t.Errorf("%d bytes are held of a stream that is over", f.Unfinished())
 	}
 }
+
+// Connections that were all read from after who adds bytes took its time are weighed like others: one of them goes, and the broker lives.
+func TestUnfinishedSeesTimeGoBack(t *testing.T) {
+	f, a, _, _ := handshaken(t, false)
+	f.unfinished.connMax, f.unfinished.max = 64<<20, 64<<20
+	conn := func() *floodConn {
+		_, c, _, _ := handshaken(t, false)
+		c.floods = f
+		return c
+	}
+	b, c := conn(), conn()
+	early := time.Now()
+	late := early.Add(30 * time.Millisecond)
+	for _, x := range []struct {
+		conn  *floodConn
+		bytes int64
+	}{{a, 31 << 20}, {b, 31 << 20}, {c, 1 << 20}} {
+		if err := f.unfinished.add(x.conn, x.bytes, true, late); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.unfinished.add(c, 2<<20, false, early); err != nil || f.Closed() != 1 {
+		t.Errorf("%v, %d connections are closed, want 1: one of the two that hold most", err, f.Closed())
+	}
+}
