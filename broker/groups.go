@@ -32,6 +32,7 @@ type groupOptions struct {
 	fillBytesPerTick int
 	preferWindows    int
 	refill           bool                 // this one's log was lost: it begins with nothing
+	endLost          bool                 // a start found that this one's log lost its end, and no leader has filled it since
 	acceptLoss       bool                 // of this one's log everything from the first bad byte on is given up
 	view             func() *cluster.View // the metadata applied here
 	files            *segment.FileBudget
@@ -107,11 +108,17 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 	if err != nil {
 		return nil, recovery, fmt.Errorf("group %x: %w", st.Birth.Group, err)
 	}
+	if !o.refill && !o.endLost && len(birth.Replicas) > 1 && segment.EndLost(&recovery) {
+		o.endLost = true
+		if err := segment.BeginRefillEnd(o.fs, dir); err != nil {
+			return nil, recovery, errors.Join(fmt.Errorf("group %x: %w", st.Birth.Group, err), log.Close())
+		}
+	}
 	rng := rand.New(rand.NewPCG(o.seed, st.Birth.ReplicaID))
 	hard := partition.RestoredHardState(raft.HardState(st.HardState), log, st.Birth.ReplicaID)
 	r, err := partition.New(partition.Options{
 		Group: st.Birth.Group, ReplicaID: st.Birth.ReplicaID, Peers: peers, Birth: conf, Born: start.Index, Log: log, Hard: hard, Machine: machine, Config: partitionConfig(birth.Settings),
-		Refill: o.refill, Whole: func() error { return segment.EndRefill(o.fs, dir) },
+		Refill: o.refill || o.endLost, Whole: func() error { return segment.EndRefill(o.fs, dir) },
 		FirstLeader:   len(birth.Voters) > 0 && birth.Voters[0] == st.Birth.ReplicaID,
 		ElectionTicks: o.electionTicks, HeartbeatTicks: o.heartbeatTicks, Rand: rng.IntN, ForwardProposals: machine != nil,
 		CatchUpBytes: o.catchUpBytes, BytesPerMessage: o.messageBytes, FillBytesPerTick: o.fillBytesPerTick, PreferWindows: o.preferWindows,

@@ -21,7 +21,8 @@ var errVanished = errors.New("no file of the log is left, although the journal s
 
 // openOrRefill opens a group's replica. Where its log is lost and other replicas exist, the files are set aside and the replica is opened
 // with nothing, to be refilled from the others under its own id (partition.Refilling); Recovered.Lost says so. The order survives a
-// crash anywhere: mark of the refill, journal (its marks and commit index speak of the old log), files, mark.
+// crash anywhere: mark of the refill, journal (its marks and commit index speak of the old log), files, mark. A log that only lost its
+// end, nobody knows how much of it, stays, and is refilled from there.
 func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.GroupState, damaged bool, birth *cluster.PartitionBirth, machine func() partition.Machine) (*partition.Replica, Recovered, error) {
 	rec := Recovered{Group: st.Birth.Group}
 	dir := groupDir(o.dataDir, st.Birth.Group)
@@ -33,14 +34,14 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 	if err != nil {
 		return nil, rec, fmt.Errorf("group %x: %w", st.Birth.Group, err)
 	}
-	if accepted && phase == segment.RefillNone {
+	if accepted && (phase == segment.RefillNone || phase == segment.RefillEnd) {
 		r, rec, err := p.openCut(o, j, st, birth, machine)
 		if !lost(err) || len(birth.Replicas) < 2 {
 			return r, rec, err
 		}
 	}
 	open := func() (r *partition.Replica, err error) {
-		o.refill = phase != segment.RefillNone
+		o.refill, o.endLost = phase == segment.RefillMoving || phase == segment.RefillFilling, phase == segment.RefillEnd
 		r, rec.Recovery, err = openGroup(o, st, damaged, birth, machine())
 		return r, err
 	}
@@ -50,7 +51,7 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 			err = errors.Join(errVanished, r.Close(new(partition.Env)))
 		}
 		if !lost(err) || len(birth.Replicas) < 2 {
-			rec.Refilling = err == nil && o.refill
+			rec.Refilling = err == nil && r.Refilling()
 			return r, rec, err
 		}
 		rec.Lost = err

@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"lograft/segment/vfs"
@@ -19,11 +20,13 @@ func (e *openError) Is(target error) bool { return target == ErrContradiction }
 type RefillPhase uint8
 
 // RefillNone: no refill. RefillMoving: the old files are being set aside, none of them is the log any more. RefillFilling: they are
-// aside; what is there is the new log, which does not hold everything yet that its replica once acknowledged.
+// aside; what is there is the new log, which does not hold everything yet that its replica once acknowledged. RefillEnd: the log is the
+// old one, but for an end that was lost with no trace of where it was: the same holds.
 const (
 	RefillNone RefillPhase = iota
 	RefillMoving
 	RefillFilling
+	RefillEnd
 )
 
 const (
@@ -31,7 +34,7 @@ const (
 	oldSuffix  = ".old" // of what was set aside
 )
 
-var refillWords = [...]string{RefillMoving: "moving\n", RefillFilling: "filling\n"}
+var refillWords = [...]string{RefillMoving: "moving\n", RefillFilling: "filling\n", RefillEnd: "end lost\n"}
 
 // ReadRefill returns the phase of the log in dir. A mark that can't be read counts as RefillMoving: what lies there can't be trusted.
 func ReadRefill(fs vfs.FS, dir string) (RefillPhase, error) {
@@ -43,6 +46,8 @@ func ReadRefill(fs vfs.FS, dir string) (RefillPhase, error) {
 		return RefillNone, err
 	case string(b) == refillWords[RefillFilling]:
 		return RefillFilling, nil
+	case string(b) == refillWords[RefillEnd]:
+		return RefillEnd, nil
 	}
 	return RefillMoving, nil
 }
@@ -51,6 +56,17 @@ func ReadRefill(fs vfs.FS, dir string) (RefillPhase, error) {
 // must wait for that.
 func BeginRefill(fs vfs.FS, dir string) error {
 	return writeFile(fs, dir, refillName, []byte(refillWords[RefillMoving]))
+}
+
+// BeginRefillEnd notes durably that the log in dir lost its end: EndLost says so of an Open.
+func BeginRefillEnd(fs vfs.FS, dir string) error {
+	return writeFile(fs, dir, refillName, []byte(refillWords[RefillEnd]))
+}
+
+// EndLost reports whether what Open found damaged begins behind the log's last entry: entries that were acknowledged are gone, and with them
+// how many there were. Leaders may count them still, so nothing that they send by themselves may fill the gap.
+func EndLost(rec *Recovery) bool {
+	return slices.ContainsFunc(rec.Faulty, func(f FaultyRange) bool { return f.From > rec.Last })
 }
 
 // SetAside renames the files of a lost log, which nobody has open, so that the next Open begins with nothing. It may be called again

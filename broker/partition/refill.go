@@ -8,7 +8,8 @@ import (
 )
 
 // A replica is refilled when its log could not be opened although the journal knows its term and vote: what it held was set aside, and it
-// begins with nothing, under its own id, as a replica does that was not born with its group. It may have acknowledged entries that it
+// begins with nothing, under its own id, as a replica does that was not born with its group; or when its log lost its end, and what a leader
+// sends by itself, counting on what was acknowledged, begins behind it. It may have acknowledged entries that it
 // does not hold any more, so until it is whole again it
 //
 //   - grants no vote and no pre-vote, stands for no election and takes no leadership (deaf, SetElectable);

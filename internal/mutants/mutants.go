@@ -53,8 +53,9 @@ func Main(o Options) {
 	only := flag.String("only", "", "run the mutants whose name contains this")
 	every := flag.Int("every", 1, "run one of so many mutants, from a random first one on; all must fit all the same")
 	root := flag.String("root", ".", "the module's root")
+	build := flag.Bool("build", false, "only build the mutants: a patch that fits may not compile any more")
 	flag.Parse()
-	ok, err := run(o, *root, *only, max(*every, 1))
+	ok, err := run(o, *root, *only, max(*every, 1), *build)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(2)
@@ -64,7 +65,7 @@ func Main(o Options) {
 	}
 }
 
-func run(o Options, root, only string, every int) (ok bool, err error) {
+func run(o Options, root, only string, every int, build bool) (ok bool, err error) {
 	mutants, err := load(filepath.Join(root, o.Patches), only)
 	if err != nil {
 		return false, err
@@ -85,6 +86,9 @@ func run(o Options, root, only string, every int) (ok bool, err error) {
 		first := rand.N(every)
 		fmt.Printf("one of %d mutants, from number %d of %d on\n", every, first+1, len(mutants))
 		mutants = slice(mutants, first, every)
+	}
+	if build {
+		return true, t.build(mutants)
 	}
 	if err := t.baseline(mutants); err != nil {
 		return false, err
@@ -284,8 +288,39 @@ func (t tester) baseline(mutants []mutant) error {
 	return nil
 }
 
+// build says which mutants do not build.
+func (t tester) build(mutants []mutant) error {
+	var errs []error
+	for i := range mutants {
+		if err := t.applied(&mutants[i], func() error { return nil }); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", mutants[i].name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // try applies m, tests, and takes it back. shown is what of the test's output says what went wrong.
 func (t tester) try(m *mutant) (result, shown string, err error) {
+	tries := 1
+	if fresh(m.test) > 0 {
+		tries = t.tries
+	}
+	result = "GREEN"
+	err = t.applied(m, func() error {
+		for range tries {
+			out, passed, err := t.goRun(append([]string{"test", "-count=1"}, m.test...))
+			if err != nil || !passed {
+				result, shown = "red", finding(out)
+				return err
+			}
+		}
+		return nil
+	})
+	return result, shown, err
+}
+
+// applied calls do while m is applied and builds, and takes it back.
+func (t tester) applied(m *mutant, do func() error) (err error) {
 	originals := map[string][]byte{}
 	defer func() {
 		for file, text := range originals {
@@ -297,40 +332,27 @@ func (t tester) try(m *mutant) (result, shown string, err error) {
 		file := filepath.Join(t.dir, e.file)
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return "", "", err
+			return err
 		}
 		if n := strings.Count(string(text), e.old); n != 1 {
-			return "", "", fmt.Errorf("the old text stands %d times in %s; make the patch fit again", n, e.file)
+			return fmt.Errorf("the old text stands %d times in %s; make the patch fit again", n, e.file)
 		}
 		if _, ok := originals[file]; !ok {
 			originals[file] = text
 		}
 		if err := os.WriteFile(file, []byte(strings.Replace(string(text), e.old, e.new, 1)), 0o644); err != nil {
-			return "", "", err
+			return err
 		}
 		packages = append(packages, "./"+filepath.Dir(e.file))
 	}
 	out, built, err := t.goRun(packages)
 	if err != nil {
-		return "", "", err
+		return err
 	}
 	if !built {
-		return "", "", fmt.Errorf("the mutant does not build: %s", tail(out))
+		return fmt.Errorf("the mutant does not build: %s", tail(out))
 	}
-	tries := 1
-	if fresh(m.test) > 0 {
-		tries = t.tries
-	}
-	for range tries {
-		out, passed, err := t.goRun(append([]string{"test", "-count=1"}, m.test...))
-		if err != nil {
-			return "", "", err
-		}
-		if !passed {
-			return "red", finding(out), nil
-		}
-	}
-	return "GREEN", "", nil
+	return do()
 }
 
 // finding is the line of a simulation that names its seed and what was found, "" if there is none.
