@@ -94,7 +94,8 @@
 // With Config.EagerElections, off by default and unknown to raft-rs and etcd, an election that did not end at once is not left alone for a
 // whole timeout: a candidate or pre-candidate repeats its request to those who have not answered 1, 2, 4, ... ticks later; a voter that
 // refuses a worse log than its own stands itself 2 ticks later, as does of two candidates that split the votes the one with the better log,
-// higher priority or higher id, and who was refused for its old term. None of it if a leader was heard within ElectionTick ticks, and
+// higher priority or higher id, and who was refused for its old term. A vote just given and an open round that is not split get ElectionTick/2
+// ticks before that: to stand again earlier throws votes away that are on their way. None of it if a leader was heard within ElectionTick ticks, and
 // nothing of who may get a vote changes, so that members with and without it can be mixed.
 //
 // # Leases and clocks

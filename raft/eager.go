@@ -22,20 +22,30 @@ func (r *raft) askAgain() {
 
 // refused is told of a vote or pre-vote that we did not grant. If it stands behind us, we are the one to stand.
 func (r *raft) refused(m *Message) {
-	if !r.upToDate(m) || r.state == StateCandidate && r.id > m.From && r.ties(m) {
-		r.hasten()
+	split := r.split(m)
+	if split || !r.upToDate(m) {
+		r.hasten(split)
 	}
 }
 
-// ties reports whether a candidate is as good as we are. Two such that have split the votes must not both stand again at once.
-func (r *raft) ties(m *Message) bool {
+// split reports whether a candidate with our log has taken votes from us in this term, and we stand before it by priority or id. Two such
+// must not both stand again at once.
+func (r *raft) split(m *Message) bool {
 	term, _ := r.log.lastTerm()
-	return m.LogTerm == term && m.Index == r.log.last() && m.Priority == r.cfg.Priority
+	same := r.state == StateCandidate && m.Type == MsgRequestVote && m.LogTerm == term && m.Index == r.log.last()
+	return same && (m.Priority < r.cfg.Priority || m.Priority == r.cfg.Priority && m.From < r.id)
 }
 
-// hasten makes the next election due in eagerTicks, if no leader was heard for an election timeout.
-func (r *raft) hasten() {
-	if r.cfg.EagerElections && r.state != StateLeader && r.contact >= r.cfg.ElectionTick {
-		r.electionElapsed = max(r.electionElapsed, r.electionTimeout-eagerTicks)
+// hasten makes the next election due in eagerTicks, if no leader was heard for an election timeout. A vote that we gave in this term, and
+// a round of ours that is open, get half an election timeout first: the answers may be on their way, or on a slow disk, and to stand
+// again throws them away. A split round has no time: its other half waits for us.
+func (r *raft) hasten(split bool) {
+	if !r.cfg.EagerElections || r.state == StateLeader || r.contact < r.cfg.ElectionTick {
+		return
 	}
+	due := r.electionElapsed + eagerTicks
+	if open := r.state != StateFollower || r.vote != 0 && r.vote != r.id; open && !split {
+		due = max(due, r.cfg.ElectionTick/2)
+	}
+	r.electionTimeout = min(r.electionTimeout, due)
 }

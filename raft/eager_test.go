@@ -229,3 +229,102 @@ func TestElectionsAreNotEagerByDefault(t *testing.T) {
 		t.Errorf("asked %v again", got)
 	}
 }
+
+// roundGroup makes a worse 2 of five voters, of which each waits 19 ticks for a leader, and cuts the leader off.
+func roundGroup(t *testing.T, preVote bool) *group {
+	g := newGroup(t, 5, func(c *raft.Config) {
+		c.PreVote, c.EagerElections = preVote, true
+		c.Rand = func(int) int { return 9 }
+	})
+	g.elect(1)
+	worse(g)
+	g.lose = isolated(1)
+	return g
+}
+
+// tickToRequest ticks a node and tells after how many ticks it first asked for votes, at most that many.
+func (g *group) tickToRequest(id uint64, most int) int {
+	g.wire, g.sent = nil, nil
+	for tick := 1; tick <= most; tick++ {
+		g.tick(id, 1)
+		g.drive(id)
+		g.wire = nil
+		if g.requests(id) != ([6]int{}) {
+			return tick
+		}
+	}
+	return 0
+}
+
+// A vote that was just given has half an election timeout to make a leader, whoever else asks meanwhile: its candidate's own disk may be
+// slow. The request of a worse log is not forgotten either.
+func TestEagerVoteHasItsTime(t *testing.T) {
+	for _, late := range []int{0, 1, 4, 6} {
+		t.Run(fmt.Sprint("asked after ", late), func(t *testing.T) {
+			g := roundGroup(t, false)
+			for id := uint64(2); id <= 5; id++ {
+				g.tick(id, 10)
+			}
+			better := raft.Message{Type: raft.MsgRequestVote, From: 4, To: 3, Term: 3, LogTerm: 2, Index: 9}
+			g.must(g.n(3).raw.Step(better))
+			g.drive(3)
+			if got := g.hard(3).Vote; got != 4 {
+				t.Fatalf("node 3 voted for %d, want 4", got)
+			}
+			g.tick(3, late)
+			for range 2 { // and again: it does not come sooner by that
+				g.must(g.n(3).raw.Step(raft.Message{Type: raft.MsgRequestVote, From: 2, To: 3, Term: 3, LogTerm: 1, Index: 1}))
+			}
+			g.drive(3)
+			if got, want := g.tickToRequest(3, 15), max(5-late, 2); got != want {
+				t.Errorf("node 3 stood %d ticks after it was asked, want %d", got, want)
+			}
+		})
+	}
+}
+
+// A round whose answers are on their way is not thrown away because a worse log asks meanwhile.
+func TestEagerRoundHasItsTime(t *testing.T) {
+	for _, preVote := range []bool{true, false} {
+		t.Run(fmt.Sprint("pre-vote ", preVote), func(t *testing.T) {
+			g := roundGroup(t, preVote)
+			for id := uint64(2); id <= 5; id++ {
+				g.tick(id, 10)
+			}
+			state, ask := raft.StateCandidate, raft.Message{Type: raft.MsgRequestVote, From: 2, To: 3, Term: 3, LogTerm: 1, Index: 1}
+			if preVote {
+				state, ask.Type = raft.StatePreCandidate, raft.MsgRequestPreVote
+			}
+			g.lose = func(*raft.Message) bool { return true } // the requests are slow
+			g.tick(3, 9)
+			g.drive(3)
+			if got := g.role(3); got != state {
+				t.Fatalf("node 3 is %v, want %v", got, state)
+			}
+			term := g.hard(3).Term
+			answer := raft.Message{Type: raft.MsgRequestVoteResponse, To: 3, Term: term}
+			if preVote {
+				answer.Type, answer.Term = raft.MsgRequestPreVoteResponse, term+1
+			}
+			answered := func(from uint64) {
+				answer.From = from
+				g.must(g.n(3).raw.Step(answer))
+				g.drive(3)
+			}
+			answered(4)
+			for tick := 1; tick < 5; tick++ {
+				g.must(g.n(3).raw.Step(ask))
+				g.drive(3)
+				g.tick(3, 1)
+				g.drive(3)
+				if got := g.hard(3).Term; got != term || g.role(3) != state {
+					t.Fatalf("%d ticks into its round node 3 is %v in term %d, want %v in %d still", tick, g.role(3), got, state, term)
+				}
+			}
+			answered(5)
+			if got, want := g.role(3), map[bool]raft.StateRole{true: raft.StateCandidate, false: raft.StateLeader}[preVote]; got != want {
+				t.Errorf("node 3 is %v after a majority's votes, want %v", got, want)
+			}
+		})
+	}
+}

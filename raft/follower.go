@@ -27,7 +27,8 @@ func (r *raft) fromLeader(m *Message) error {
 	if r.leader != 0 && r.leader != m.From {
 		return invalid("%v of %d in term %d, whose leader is %d", m.Type, m.From, m.Term, r.leader)
 	}
-	r.electionElapsed, r.contact = 0, 0
+	r.contact = 0
+	r.waitAnew()
 	if r.leader == 0 {
 		r.leader = m.From
 		r.trace("leader", 0, m.From, "")
@@ -156,7 +157,8 @@ func (r *raft) calmBeat(m *Message) (answer Message, taken bool) {
 	if m.From != r.leader || r.leader == 0 || m.Commit > r.log.committed || r.requestSnapshot != 0 {
 		return Message{}, false
 	}
-	r.electionElapsed, r.contact = 0, 0
+	r.contact = 0
+	r.waitAnew()
 	return Message{Type: MsgHeartbeatResponse, To: m.From, From: r.id, Term: r.term, Commit: r.log.committed}, true
 }
 

@@ -243,6 +243,7 @@ func TestPoisonedNodeIsInert(t *testing.T) {
 		silent["AdvanceAppendAsync"] = func() { n.AdvanceAppendAsync(rd) }
 		failing["Err"] = n.Err
 		failing["ApplyConfChange"] = func() error { _, err := n.ApplyConfChange(ConfChange{NodeID: 9}); return err }
+		failing["OverrideConf"] = func() error { return n.OverrideConf(ConfState{Voters: []uint64{1}}) }
 		failing["ApplyConfChange of nothing"] = func() error { _, err := n.ApplyConfChange(nil); return err }
 		for name, call := range silent {
 			if call(); inside(n) != before {

@@ -54,4 +54,8 @@ func TestOverrideConf(t *testing.T) {
 	if _, err := cs.After(raft.ConfChange{Type: raft.ConfChangeRemoveNode, NodeID: 2}); err == nil {
 		t.Error("the last voter can be removed")
 	}
+	bad := raft.ConfState{Voters: []uint64{2, 2}}
+	if got, err := bad.After(raft.ConfChange{Type: raft.ConfChangeAddNode, NodeID: 3}); err == nil || len(got.Voters) != 2 {
+		t.Errorf("a change of an invalid configuration makes %+v, %v", got, err)
+	}
 }

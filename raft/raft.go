@@ -17,7 +17,7 @@ type raft struct {
 
 	ticks           uint64 // since the node was made
 	electionElapsed int
-	electionTimeout int // drawn for this term and role
+	electionTimeout int // electionDrawn, or what hasten made of it
 	// contact counts ticks since a leader was last heard, whatever happened to term and role meanwhile. Rule 1: while it is below
 	// ElectionTick no vote is granted.
 	contact int
@@ -27,6 +27,7 @@ type raft struct {
 	vote             uint64
 	leader           uint64
 	heartbeatElapsed int
+	electionDrawn    int // for this term and role
 
 	log       raftLog
 	msgs      []Message // to be sent now
@@ -151,9 +152,9 @@ func (r *raft) reset(term uint64) {
 		r.leaseVoid = false
 	}
 	r.leader = 0
-	r.electionElapsed, r.heartbeatElapsed = 0, 0
 	lo, hi := r.cfg.electionRange()
-	r.electionTimeout = lo + r.draw(hi-lo)
+	r.electionDrawn, r.heartbeatElapsed = lo+r.draw(hi-lo), 0
+	r.waitAnew()
 	r.transferee = 0
 	r.pendingConf, r.leavingAt = 0, 0
 	r.uncommitted, r.uncommittedFrom = 0, 0
@@ -167,6 +168,9 @@ func (r *raft) reset(term uint64) {
 		}
 	}
 }
+
+// waitAnew begins the wait for an election from its start.
+func (r *raft) waitAnew() { r.electionElapsed, r.electionTimeout = 0, r.electionDrawn }
 
 func (r *raft) draw(n int) int {
 	v := r.cfg.Rand(n)
@@ -240,7 +244,7 @@ func (r *raft) tickElection() {
 	}
 	switch {
 	case due:
-		r.electionElapsed = 0
+		r.waitAnew()
 		r.hup(false)
 	case r.cfg.EagerElections:
 		r.askAgain()
@@ -294,7 +298,7 @@ func (r *raft) higherTerm(m *Message) {
 	case MsgRequestPreVoteResponse:
 		if m.Reject {
 			r.becomeFollower(m.Term, 0)
-			r.hasten() // it was our term that was refused
+			r.hasten(false) // it was our term that was refused
 		}
 	case MsgAppend, MsgHeartbeat, MsgSnapshot:
 		r.becomeFollower(m.Term, m.From)
@@ -321,7 +325,8 @@ func (r *raft) handleVote(m *Message) {
 	grant := can && r.upToDate(m)
 	r.sendVoteResponse(m, !grant)
 	if grant && m.Type == MsgRequestVote {
-		r.electionElapsed, r.vote = 0, m.From
+		r.vote = m.From
+		r.waitAnew()
 		r.trace("vote", m.Index, m.From, "")
 	}
 	if !grant {
