@@ -124,7 +124,8 @@ type link struct {
 	queue queue
 	clock []byte // newest clock message to send, nil if sent
 	wake  chan struct{}
-	again chan struct{} // holds one if the peer has opened a stream to us since we last looked: it can be reached
+	again chan struct{} // holds one if the peer has opened a stream to us while none was up to it: it can be reached
+	retry retry         // owned by keep
 	stats LinkStats
 }
 
@@ -133,6 +134,7 @@ func newPeer(node uint64, addr string) *peer {
 	for c := range p.links {
 		l := &p.links[c]
 		l.to, l.addr, l.class, l.wake, l.again = node, addr, Class(c), make(chan struct{}, 1), make(chan struct{}, 1)
+		l.retry.wait = retryMin
 	}
 	return p
 }
@@ -314,7 +316,6 @@ func (m *Mesh) Up(node uint64) bool {
 
 // keep connects a link again and again.
 func (m *Mesh) keep(ctx context.Context, l *link) {
-	wait := retryMin
 	said := ""
 	began := time.Now()
 	for ctx.Err() == nil {
@@ -339,36 +340,70 @@ func (m *Mesh) keep(ctx context.Context, l *link) {
 			m.opts.Logger.Warn("peer is not connected", "peer", l.to, "addr", l.addr, "err", text)
 		}
 		if time.Since(tried) > retryMax {
-			wait, said = retryMin, ""
+			l.retry.wait, said = retryMin, ""
 		}
-		if l.pause(ctx, wait/2+rand.N(wait/2)) {
-			wait = retryMin
-		}
-		wait = min(2*wait, retryMax)
+		l.retry.pause(ctx, l.again)
 	}
 }
 
-// pause waits before the next try, no longer than until the peer comes to us; called says that it did. A broker that was restarted is
-// reached as soon as it reaches others, not when their waits for it, long by then, are over.
-func (l *link) pause(ctx context.Context, wait time.Duration) (called bool) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+// retry is how long a link waits before it tries its peer again.
+type retry struct {
+	wait  time.Duration // the next one, drawn from [half, full)
+	woken time.Time     // when a call of the peer last ended one
+}
+
+// pause waits before the next try, no longer than until the peer comes to us: a broker that was restarted is reached as soon as it reaches
+// others, not when their waits for it, long by then, are over. That happens once in retryMax and never before the shortest wait: else two
+// brokers whose streams break after the greeting would wake each other all the time.
+func (r *retry) pause(ctx context.Context, again <-chan struct{}) {
+	wait := r.wait/2 + rand.N(r.wait/2)
+	if time.Since(r.woken) < retryMax {
+		again = nil
+	}
+	rest := time.NewTimer(wait)
+	defer rest.Stop()
+	least := time.NewTimer(min(wait, retryMin/2))
+	defer least.Stop()
 	select {
 	case <-ctx.Done():
-	case <-timer.C:
-	case <-l.again:
-		return true
+		return
+	case <-least.C:
 	}
-	return false
+	select {
+	case <-ctx.Done():
+	case <-rest.C:
+	case <-again:
+		r.wait, r.woken = retryMin, time.Now()
+	}
+	r.wait = min(2*r.wait, retryMax)
 }
 
-// called wakes the link to a peer that has just opened a stream to us.
+// called wakes the link to a peer that has just opened a stream to us, if none is up to it.
 func (m *Mesh) called(h Hello) {
-	if p := (*m.links.Load())[h.NodeID]; p != nil {
-		select {
-		case p.links[h.Class].again <- struct{}{}:
-		default:
-		}
+	p := (*m.links.Load())[h.NodeID]
+	if p == nil {
+		return
+	}
+	l := &p.links[h.Class]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.queue.up {
+		return
+	}
+	select {
+	case l.again <- struct{}{}:
+	default:
+	}
+}
+
+// opened takes frames from now on. That the peer came to us is no news any more.
+func (l *link) opened() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue.open()
+	select {
+	case <-l.again:
+	default:
 	}
 }
 
@@ -440,9 +475,7 @@ func (m *Mesh) stream(ctx context.Context, l *link) error {
 		var b []byte
 		gone <- s.RecvMsg(&b)
 	}()
-	l.mu.Lock()
-	l.queue.open()
-	l.mu.Unlock()
+	l.opened()
 	if l.class == Control {
 		m.opts.Logger.Info("peer is connected", "peer", l.to, "addr", l.addr)
 		m.opts.Handler.Peer(l.to, true)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -169,9 +170,68 @@ func TestAPeerThatCallsIsReachedAtOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	for c := range waiting.links {
-		if !waiting.links[c].pause(ctx, time.Hour) {
+		l := &waiting.links[c]
+		l.retry.wait = time.Hour
+		if l.retry.pause(ctx, l.again); ctx.Err() != nil {
 			t.Errorf("class %d still waits", c)
 		}
+	}
+}
+
+// A peer that comes to us all the time, because streams break right after they were opened, is tried at once only now and then, and never
+// without a pause. The waits grow meanwhile.
+func TestAPeerThatCallsAllTheTimeIsNotTriedAllTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Hour)
+		again := make(chan struct{})
+		go func() {
+			for {
+				select {
+				case again <- struct{}{}:
+				case <-t.Context().Done():
+					return
+				}
+			}
+		}()
+		r := retry{wait: retryMax}
+		begin, tries, tried := time.Now(), 0, time.Now()
+		for time.Since(begin) < 10*retryMax {
+			r.pause(t.Context(), again)
+			if took := time.Since(tried); took < retryMin/2 {
+				t.Fatalf("tried again after %v", took)
+			}
+			if tries++; tries == 1 && time.Since(begin) != retryMin/2 {
+				t.Errorf("the first try was %v after the peer came, want %v", time.Since(begin), retryMin/2)
+			}
+			tried = time.Now()
+		}
+		if tries > 10*8 { // each time it is woken: after 25 ms, then 50 to 100, 100 to 200, ... 1,000 to 2,000
+			t.Errorf("%d tries in %v", tries, time.Since(begin))
+		}
+	})
+}
+
+// That a peer has come to us is news while no stream to it is up: it does not shorten the wait after a later break.
+func TestOldCallsAreForgotten(t *testing.T) {
+	m := New(Options{Node: 1, Peers: map[uint64]string{2: "nowhere"}})
+	l := &(*m.links.Load())[2].links[Bulk]
+	from := Hello{NodeID: 2, Class: Bulk}
+	m.called(from)
+	if len(l.again) != 1 {
+		t.Error("a call while no stream is up is no news")
+	}
+	l.opened()
+	if len(l.again) != 0 {
+		t.Error("the call from before the stream is still news")
+	}
+	m.called(from)
+	if len(l.again) != 0 {
+		t.Error("a call while the stream is up is news")
+	}
+	l.queue.close()
+	m.called(from)
+	if len(l.again) != 1 {
+		t.Error("a call after the break is no news")
 	}
 }
 
