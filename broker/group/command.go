@@ -19,6 +19,7 @@ const (
 	kindTopics
 	kindForget
 	kindCommitEpochs // kindCommit with the epochs of its offsets: cluster.FeatureCommitEpochs
+	kindsEnd         // what comes from here on, builds before this one do not know: it needs a version of the cluster's commands
 )
 
 const commandHeadBytes = 2 + 16

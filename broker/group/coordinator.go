@@ -140,11 +140,16 @@ func (c *Coordinator) Restore(b []byte) error { return c.state.Restore(b) }
 // Apply implements partition.Machine.
 func (c *Coordinator) Apply(index uint64, appendTime int64, command []byte) []byte {
 	result := c.state.Apply(index, appendTime, command)
-	if c.leads && !isCommit(command) { // commits change nothing that a member is told
+	if c.leads && c.Fault() == nil && !isCommit(command) { // commits change nothing that a member is told
 		c.follow(groupOf(command))
 	}
 	return result
 }
+
+// Fault implements partition.Limited.
+func (c *Coordinator) Fault() error { return c.state.Fault() }
+
+var _ partition.Limited = (*Coordinator)(nil) // by that name it is found
 
 // Query implements partition.Coordinator: a List or a Describe.
 func (c *Coordinator) Query(ask any) any {

@@ -45,6 +45,9 @@ func FuzzCommand(f *testing.F) {
 		if !bytes.Equal(a, b) || !bytes.Equal(one.Snapshot(), two.Snapshot()) {
 			t.Fatal("two brokers make different things of one command")
 		}
+		if (one.Fault() == nil) != (two.Fault() == nil) {
+			t.Fatalf("one broker goes on and one does not: %v and %v", one.Fault(), two.Fault())
+		}
 		if _, err := DecodeResult(a); err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,8 @@ type State struct {
 	// results of the last requestsKept seeks and deletes, by request id and in order of application: their retries have one effect.
 	results  map[ID][]byte
 	requests []ID
+
+	fault error // of a command that this build does not know
 }
 
 // NewState is a partition without groups.
@@ -55,6 +57,9 @@ func (s *State) Apply(index uint64, appendTime int64, command []byte) []byte {
 	if !ok {
 		return refuse(ReasonInvalid, "malformed command").encode()
 	}
+	if s.fault = unknown(index, command); s.fault != nil {
+		return refuse(ReasonInvalid, "%v", s.fault).encode()
+	}
 	if old, ok := s.results[id]; ok && id != (ID{}) {
 		return old
 	}
@@ -64,6 +69,19 @@ func (s *State) Apply(index uint64, appendTime int64, command []byte) []byte {
 	}
 	return result
 }
+
+// unknown says that the command of an entry is of a version or kind that this build does not carry out. That is no malformed command: those
+// are refused by brokers of every build alike, and this one only by those that are too old.
+func unknown(index uint64, command []byte) error {
+	if version, kind := command[0], command[1]; version != commandVersion || kind == 0 || kind >= kindsEnd {
+		return fmt.Errorf("entry %d is a command of kind %d, version %d, which this build does not know: start the broker with the build of the others, or a newer one", index, kind, version)
+	}
+	return nil
+}
+
+// Fault says that the command that was applied last is one that this build does not know: nothing was changed, and nothing may be applied
+// any more.
+func (s *State) Fault() error { return s.fault }
 
 func (s *State) remember(id ID, result []byte) {
 	if len(s.requests) == requestsKept {
@@ -94,9 +112,6 @@ func FencedMessage(group, instance string) string {
 }
 
 func (s *State) apply(index uint64, appendTime int64, command []byte) *Result {
-	if command[0] != commandVersion {
-		return refuse(ReasonInvalid, "command version %d: the brokers run version %d", command[0], commandVersion)
-	}
 	r := newReader(command[commandHeadBytes:])
 	name := r.Str()
 	if err := CheckName(name); err != nil {
