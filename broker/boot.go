@@ -156,7 +156,8 @@ func Boot(o BootOptions, loaded *journal.Loaded) (*Parts, error) {
 	if o.Each == nil {
 		o.Each = inOrder
 	}
-	o.Each(len(states), open)
+	weigh := func(i int) int64 { return checkpointBytes(o.FS, groupDir(o.DataDir, states[i].Birth.Group)) }
+	o.Each(len(states), newOpenBudget(openBytesMax).within(weigh, open))
 	if err := p.soundMarks(o.Journal, states); err != nil {
 		return p, err
 	}
