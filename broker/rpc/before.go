@@ -136,10 +136,15 @@ func (p *publicCalls) leave(where netip.Addr) {
 	}
 }
 
+// hostOf is the address of a host and port. What is no TCP address shares one.
+func hostOf(where string) netip.Addr {
+	at, _ := netip.ParseAddrPort(where)
+	return at.Addr().Unmap()
+}
+
 // public runs a call that wants no proof within its bounds of number and time.
 func (g *Guard) public(a *admission, call func() error) error {
-	at, _ := netip.ParseAddrPort(a.where) // what is no TCP address shares one
-	where := at.Addr().Unmap()
+	where := hostOf(a.where)
 	if !g.open.enter(where) {
 		return g.refuse(a, &partition.Error{Reason: partition.ReasonOverloaded, RetryAfterMs: publicRetryMs,
 			Message: fmt.Sprintf("%d calls that need no proof are under way, or %d of this address: try again", publicCallsMax, publicCallsPerAddrMax)})

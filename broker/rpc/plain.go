@@ -3,7 +3,6 @@ package rpc
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
@@ -24,11 +23,10 @@ const (
 	plainRecordBytes   = 160      // a pb.Record and its pointer
 	plainHeaderBytes   = 80
 
-	// What inflates to more than inflateSmallBytes is inflated one batch at a time; the others a few at a time. inflateWaitsMax wait.
+	// What inflates to more than inflateSmallBytes is inflated one batch at a time; the others a few at a time. The rest waits (laneWaitsMax).
 	inflateSmallBytes = 1 << 20
 	inflateSmallRatio = 64 // to which more than good batches shrink
 	inflateSmallMax   = 4
-	inflateWaitsMax   = 64
 )
 
 // Plain bounds what a broker spends on plain records, for all of its clients: the memory that they hold until gRPC has let go of them,
@@ -56,46 +54,19 @@ func (e *Env) plain() *Plain {
 	return &Plain{budget: e.Answers}
 }
 
-// lane lets some pass at a time. A nil lane lets all pass.
-type lane struct {
-	slots   chan struct{}
-	waiting atomic.Int32
-}
-
-func newLane(n int) *lane { return &lane{slots: make(chan struct{}, n)} }
-
-// enter waits for a place; it reports false if too many wait already. Who has a place holds it for as long as a batch takes to inflate.
-func (l *lane) enter() bool {
-	if l == nil {
-		return true
-	}
-	defer l.waiting.Add(-1)
-	if l.waiting.Add(1) > inflateWaitsMax {
-		return false
-	}
-	l.slots <- struct{}{}
-	return true
-}
-
-func (l *lane) leave() {
-	if l != nil {
-		<-l.slots
-	}
-}
-
 func inflateBusy() *partition.Error {
 	return &partition.Error{Reason: partition.ReasonOverloaded, RetryAfterMs: overloadedRetryMs,
-		Message: fmt.Sprintf("%d batches wait to be inflated for plain records: retry, or fetch batches instead", inflateWaitsMax)}
+		Message: fmt.Sprintf("%d batches of yours wait to be inflated for plain records: retry, or fetch batches instead", laneWaitsMax)}
 }
 
-// inflated calls use with the records of a batch without their compression, in memory that is another's afterwards.
-func (p *Plain) inflated(b record.Batch, use func(raw []byte) *partition.Error) *partition.Error {
+// inflated calls use with the records of a batch without their compression, in memory that is another's afterwards. It waits for its turn.
+func (p *Plain) inflated(a asker, b record.Batch, use func(raw []byte) *partition.Error) *partition.Error {
 	if b.Codec() == record.CodecNone {
 		return use(b.Records())
 	}
-	refused, err := p.inflateSmall(b, use)
+	refused, err := p.inflateSmall(a, b, use)
 	if errors.Is(err, record.ErrTooLarge) {
-		refused, err = p.inflateLarge(b, use)
+		refused, err = p.inflateLarge(a, b, use)
 	}
 	if err != nil {
 		return notPlain(err)
@@ -103,8 +74,8 @@ func (p *Plain) inflated(b record.Batch, use func(raw []byte) *partition.Error) 
 	return refused
 }
 
-func (p *Plain) inflateSmall(b record.Batch, use func([]byte) *partition.Error) (refused *partition.Error, err error) {
-	if !p.small.enter() {
+func (p *Plain) inflateSmall(a asker, b record.Batch, use func([]byte) *partition.Error) (refused *partition.Error, err error) {
+	if !p.small.enter(a) {
 		return inflateBusy(), nil
 	}
 	defer p.small.leave()
@@ -117,8 +88,8 @@ func (p *Plain) inflateSmall(b record.Batch, use func([]byte) *partition.Error) 
 	return use(raw), nil
 }
 
-func (p *Plain) inflateLarge(b record.Batch, use func([]byte) *partition.Error) (refused *partition.Error, err error) {
-	if !p.large.enter() {
+func (p *Plain) inflateLarge(a asker, b record.Batch, use func([]byte) *partition.Error) (refused *partition.Error, err error) {
+	if !p.large.enter(a) {
 		return inflateBusy(), nil
 	}
 	defer p.large.leave()
@@ -158,7 +129,7 @@ func (f *fetching) plain(env *Env, batches [][]byte, out *pb.FetchResponse, held
 	room := plainBatchMax
 	for i, raw := range batches {
 		b, from := record.Batch(raw), len(out.Records)
-		cost, err := f.plainBatch(env.plain(), b, room, out, held)
+		cost, err := f.plainBatch(env, b, room, out, held)
 		if err != nil {
 			out.Records = out.Records[:from]
 			if i == 0 {
@@ -176,10 +147,10 @@ func (f *fetching) plain(env *Env, batches [][]byte, out *pb.FetchResponse, held
 }
 
 // plainBatch adds the records of one batch to out. What they will take is known, and taken of the budget, before any of it is allocated.
-func (f *fetching) plainBatch(p *Plain, b record.Batch, room int, out *pb.FetchResponse, held *plainHeld) (cost int, refused *partition.Error) {
-	limits := record.Limits{DecompressedBytesMax: recordsInflatedMax}
+func (f *fetching) plainBatch(env *Env, b record.Batch, room int, out *pb.FetchResponse, held *plainHeld) (cost int, refused *partition.Error) {
+	p, limits := env.plain(), record.Limits{DecompressedBytesMax: recordsInflatedMax}
 	var body []byte
-	refused = p.inflated(b, func(raw []byte) *partition.Error {
+	refused = p.inflated(env.asker, b, func(raw []byte) *partition.Error {
 		headers, err := b.Headers(raw, limits)
 		if err != nil {
 			return notPlain(err)

@@ -2,9 +2,7 @@ package rpc
 
 import (
 	"runtime"
-	"sync"
 	"testing"
-	"time"
 
 	pb "lograft/api/lograft/v1"
 	"lograft/broker/partition"
@@ -167,41 +165,5 @@ func TestBombsUseMemoryAgain(t *testing.T) {
 		if cost := after.TotalAlloc - before.TotalAlloc; cost > 60<<20 {
 			t.Errorf("act %d, ten times, allocates %d MiB", i, cost>>20)
 		}
-	}
-}
-
-// Of batches that inflate far one is inflated at a time, and so many wait; more are told to come again.
-func TestInflateLanes(t *testing.T) {
-	answers := NewBudget(0)
-	env := &Env{Answers: answers, Plain: NewPlain(answers)}
-	bomb := sealed(t, record.CodecZstd, 0, 2, 7<<20)
-	if !env.Plain.large.enter() { // one is under way
-		t.Fatal("nobody may inflate")
-	}
-	var done sync.WaitGroup
-	for range inflateWaitsMax {
-		done.Go(func() {
-			if h, err := plainOf(env, 0, [][]byte{bomb}, &pb.FetchResponse{}); err != nil && err.Reason != partition.ReasonOverloaded {
-				t.Error(err)
-			} else {
-				env.GiveHeld(h)
-			}
-		})
-	}
-	for int(env.Plain.large.waiting.Load()) < inflateWaitsMax {
-		time.Sleep(time.Millisecond)
-	}
-	if _, err := plainOf(env, 0, [][]byte{bomb}, &pb.FetchResponse{}); err == nil || err.Reason != partition.ReasonOverloaded {
-		t.Errorf("one more than may wait: %v", err)
-	}
-	if n, err := plainOf(env, 0, [][]byte{sealed(t, record.CodecZstd, 0, 10, 100)}, &pb.FetchResponse{}); err != nil {
-		t.Errorf("a small batch beside them: %v", err)
-	} else {
-		env.GiveHeld(n)
-	}
-	env.Plain.large.leave()
-	done.Wait()
-	if answers.Used() != 0 || env.Plain.large.waiting.Load() != 0 || len(env.Plain.large.slots) != 0 || len(env.Plain.small.slots) != 0 {
-		t.Errorf("%d bytes are held, %d wait, %d and %d are inflating when all is over", answers.Used(), env.Plain.large.waiting.Load(), len(env.Plain.large.slots), len(env.Plain.small.slots))
 	}
 }

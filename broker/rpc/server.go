@@ -57,6 +57,13 @@ func (s *Server) envOf(ctx context.Context) *Env {
 	return &env
 }
 
+// readerOf is envOf of a call that may ask for plain records.
+func (s *Server) readerOf(ctx context.Context) *Env {
+	env := *s.envOf(ctx)
+	env.asker = askerOf(ctx)
+	return &env
+}
+
 // Register adds all services.
 func (s *Server) Register(g grpc.ServiceRegistrar) {
 	pb.RegisterProduceServiceServer(g, s)
@@ -411,12 +418,12 @@ func (s *Server) ProduceStream(g pb.ProduceService_ProduceStreamServer) error {
 
 // Fetch implements lograft.v1.
 func (s *Server) Fetch(ctx context.Context, in *pb.FetchRequest) (*pb.FetchResponse, error) {
-	return unary[*pb.FetchResponse](ctx, s, NewFetch(s.envOf(ctx)), in)
+	return unary[*pb.FetchResponse](ctx, s, NewFetch(s.readerOf(ctx)), in)
 }
 
 // FetchStream implements lograft.v1.
 func (s *Server) FetchStream(g pb.FetchService_FetchStreamServer) error {
-	return stream(g.Context(), s, NewFetchStream(s.envOf(g.Context())), g.Recv, g.SendMsg)
+	return stream(g.Context(), s, NewFetchStream(s.readerOf(g.Context())), g.Recv, g.SendMsg)
 }
 
 // ListOffsets implements lograft.v1.
@@ -426,12 +433,12 @@ func (s *Server) ListOffsets(ctx context.Context, in *pb.ListOffsetsRequest) (*p
 
 // FetchPartitions implements lograft.v1.
 func (s *Server) FetchPartitions(ctx context.Context, in *pb.FetchPartitionsRequest) (*pb.FetchPartitionsResponse, error) {
-	return unary[*pb.FetchPartitionsResponse](ctx, s, NewFetchPartitions(s.envOf(ctx)), in)
+	return unary[*pb.FetchPartitionsResponse](ctx, s, NewFetchPartitions(s.readerOf(ctx)), in)
 }
 
 // Subscribe implements lograft.v1.
 func (s *Server) Subscribe(g pb.FetchService_SubscribeServer) error {
-	return stream(g.Context(), s, NewSubscribe(s.envOf(g.Context())), g.Recv, g.SendMsg)
+	return stream(g.Context(), s, NewSubscribe(s.readerOf(g.Context())), g.Recv, g.SendMsg)
 }
 
 // OffsetForLeaderEpoch implements lograft.v1.

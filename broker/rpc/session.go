@@ -89,6 +89,7 @@ type Env struct {
 	Hold   func(ctx context.Context, give func()) func()
 	Caller *Caller // of the one call that this Env is for; nil: it may do everything
 	Prove  Prover  // nil: passwords can't be proved here
+	asker  asker   // who makes the one call that this Env is for, where batches may be inflated
 }
 
 // GiveHeld gives back what sessions held for plain records (Effects.Held).

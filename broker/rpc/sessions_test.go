@@ -184,6 +184,57 @@ func TestSubscribeSeek(t *testing.T) {
 	}
 }
 
+// That the broker has no room ends no subscription: a partition is asked again from the same offset, later each time, while the others go
+// on; a seek asks at once.
+func TestSubscribeWaitsForRoom(t *testing.T) {
+	d := newDesk(t, 2)
+	asked := subscribe(d, true, nil, 0, 1)
+	full := NewBudget(1)
+	full.take(1)
+	s := d.s.(*Subscribe)
+	s.env.Answers = full // and plain records have nothing of it
+	last := int64(0)
+	q := asked[0]
+	for i := range 8 {
+		var eff *Effects
+		if i%2 == 0 {
+			eff = d.answerFetch(q, batchAt(t, 100, 1, 10))
+		} else {
+			eff = d.step(&Event{Reply: &partition.Reply{Token: q.Token, Err: overloaded(full, "answers")}})
+		}
+		pause := eff.Timer - d.now
+		if len(eff.Send) != 0 || len(eff.Requests) != 0 || pause < last || pause < overloadedRetryMs*1e6 || pause > subscribePauseMaxNs {
+			t.Fatalf("no room, time %d: %d messages, %d fetches, again in %d ns after %d", i, len(eff.Send), len(eff.Requests), pause, last)
+		}
+		last, d.now = pause, eff.Timer-1
+		if eff = d.step(&Event{Message: credit(1, 1)}); len(eff.Requests) != 0 || eff.Timer != d.now+1 {
+			t.Fatalf("before its time: %d fetches, again at %d, want %d", len(eff.Requests), eff.Timer, d.now+1)
+		}
+		d.now++
+		if eff = d.step(&Event{Timer: true}); len(eff.Requests) != 1 || eff.Requests[0].Offset != 100 {
+			t.Fatalf("when its time has come: %+v", eff.Requests)
+		}
+		q = eff.Requests[0]
+	}
+	if last != subscribePauseMaxNs {
+		t.Errorf("the last pause is %d ns", last)
+	}
+	s.env.Answers = nil
+	if eff := d.answerFetch(asked[1], batchAt(t, 100, 1, 10)); len(eff.Send) != 1 || len(eff.Requests) != 1 {
+		t.Errorf("the other partition: %d messages, %d fetches", len(eff.Send), len(eff.Requests))
+	}
+	if eff := d.answerFetch(q, batchAt(t, 100, 1, 10)); len(eff.Send) != 1 || len(eff.Requests) != 1 || eff.Requests[0].Offset != 101 {
+		t.Fatalf("with room: %d messages, %+v", len(eff.Send), eff.Requests)
+	}
+	q = d.eff.Requests[0]
+	if eff := d.step(&Event{Reply: &partition.Reply{Token: q.Token, Err: overloaded(full, "answers")}}); eff.Timer != d.now+overloadedRetryMs*1e6 {
+		t.Errorf("the first pause after an answer is %d ns", eff.Timer-d.now)
+	}
+	if eff := d.step(&Event{Message: &pb.SubscribeRequest{Kind: &pb.SubscribeRequest_Seek{Seek: &pb.SubscribeSeek{Offset: 7}}}}); len(eff.Requests) != 1 || eff.Requests[0].Offset != 7 {
+		t.Errorf("a seek: %+v", eff.Requests)
+	}
+}
+
 // What is no subscription ends the stream with a reason.
 func TestSubscribeRefuses(t *testing.T) {
 	start := func(parts ...*pb.SubscribePartition) *pb.SubscribeRequest {

@@ -14,6 +14,7 @@ const (
 	creditRecordsMax     = 1_000_000
 	creditBytesMax       = 64 << 20
 	subscribeWaitNs      = int64(5e9)
+	subscribePauseMaxNs  = int64(1e9) // before a partition is asked again that the broker had no room for
 )
 
 // Subscribe is the stream. Each partition has at most one fetch at its replica, and only while there is credit. What comes when the
@@ -38,6 +39,8 @@ type subscribed struct {
 	token      uint64 // of the fetch under way; 0: none
 	stopped    bool   // by an error, until a seek
 	told       bool   // that the end is reached
+	again      int64  // not to be asked before (monotonic ns)
+	pause      int64  // the last one, while the broker has no room; ns
 }
 
 // NewSubscribe begins a stream; its messages are *pb.SubscribeRequest.
@@ -61,6 +64,12 @@ func (s *Subscribe) Step(now int64, ev *Event, eff *Effects) {
 	}
 	for _, p := range s.parts {
 		if p.token != 0 || p.stopped || s.records <= 0 || s.bytes <= 0 {
+			continue
+		}
+		if p.again > now {
+			if eff.Timer == 0 || p.again < eff.Timer {
+				eff.Timer = p.again
+			}
 			continue
 		}
 		if err := s.env.Caller.check(need{cluster.OpRead, cluster.ResourceTopic, p.topic}); err != nil { // it was taken away meanwhile
@@ -138,7 +147,7 @@ func (s *Subscribe) seek(m *pb.SubscribeSeek) *partition.Error {
 	}
 	p := s.parts[m.GetIndex()]
 	delete(s.asked, p.token) // its answer is passed over
-	p.token, p.stopped, p.told = 0, false, false
+	p.token, p.stopped, p.told, p.again, p.pause = 0, false, false, 0, 0
 	p.offset, p.generation = m.GetOffset(), m.GetGeneration()
 	return nil
 }
@@ -164,13 +173,13 @@ func (s *Subscribe) take(now int64, r *partition.Reply, eff *Effects) {
 	delete(s.asked, r.Token)
 	p.token = 0
 	if r.Err != nil {
-		s.stop(p, r.Err, eff)
+		s.refused(now, p, r.Err, eff)
 		return
 	}
 	if len(r.Batches) == 0 {
 		if !p.told {
 			p.told = true
-			s.send(p, r, eff)
+			s.send(now, p, r, eff)
 		}
 		return
 	}
@@ -179,7 +188,17 @@ func (s *Subscribe) take(now int64, r *partition.Reply, eff *Effects) {
 	}
 	p.told = false
 	s.env.Caller.charge(now, spendFetch, r.Bytes)
-	s.send(p, r, eff)
+	s.send(now, p, r, eff)
+}
+
+// refused ends a partition, but not for want of room in the broker: then it is asked again from the same offset after a pause.
+func (s *Subscribe) refused(now int64, p *subscribed, err *partition.Error, eff *Effects) {
+	if err.Reason != partition.ReasonOverloaded {
+		s.stop(p, err, eff)
+		return
+	}
+	p.pause = min(max(2*p.pause, err.RetryAfterMs*1e6, 1e6), subscribePauseMaxNs)
+	p.again = now + p.pause
 }
 
 func (s *Subscribe) stop(p *subscribed, err *partition.Error, eff *Effects) {
@@ -188,7 +207,7 @@ func (s *Subscribe) stop(p *subscribed, err *partition.Error, eff *Effects) {
 }
 
 // send sends as much of an answer as there is credit for, at least one batch or one plain record, and moves the position behind it.
-func (s *Subscribe) send(p *subscribed, r *partition.Reply, eff *Effects) {
+func (s *Subscribe) send(now int64, p *subscribed, r *partition.Reply, eff *Effects) {
 	cut := *r
 	if !s.plain {
 		cut.Batches = s.affordable(p, r.Batches)
@@ -197,9 +216,10 @@ func (s *Subscribe) send(p *subscribed, r *partition.Reply, eff *Effects) {
 	held := plainHeld{}
 	out, err := f.response(s.env, &cut, &held)
 	if err != nil {
-		s.stop(p, err, eff)
+		s.refused(now, p, err, eff)
 		return
 	}
+	p.pause = 0
 	if s.plain {
 		s.payForRecords(out)
 	}
