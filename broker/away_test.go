@@ -97,7 +97,8 @@ func TestBrokersInRacks(t *testing.T) {
 		}
 		return on
 	}
-	wait("racks are known", func(b client.Broker) bool { return b.Rack == racks[b.Node-1] })
+	// A broker that started long after the first one may have been away for a moment.
+	wait("racks are known and all are here", func(b client.Broker) bool { return b.Rack == racks[b.Node-1] && !b.Away })
 	if on := create("first"); on[3] != 4 || on[4] != 4 {
 		t.Errorf("replicas by node: %v, want 4 on nodes 3 and 4", fmt.Sprint(on[1:]))
 	}

@@ -54,13 +54,15 @@ type Floods struct {
 	overfull   atomic.Int64 // of closed
 	principals principals
 	unfinished unfinished
+
+	goAwayTime, goAwayRests time.Duration // see their defaults; set before connections come
 }
 
 // NewFloods makes the bounds of a listener. prove: callers must prove who they are. unfinished bounds the bytes of messages that clients
 // began and no call has taken (Who.Taken), on all connections; one may hold half of it (and 20 MiB in any case). 0: UnfinishedBytesDefault,
 // negative: no bound.
 func NewFloods(prove bool, unfinishedBytes int64) *Floods {
-	f := &Floods{prove: prove}
+	f := &Floods{prove: prove, goAwayTime: goAwayTimeDefault, goAwayRests: goAwayRestsDefault}
 	if unfinishedBytes == 0 {
 		unfinishedBytes = UnfinishedBytesDefault
 	}
@@ -200,11 +202,11 @@ func (c *floodConn) settle(now time.Time) error {
 	return c.floods.unfinished.add(c, change, took, now)
 }
 
-// goAwayTime is how long a connection that is to be closed may take to say why, goAwayRests how long that rests with the client: a
+// goAwayTimeDefault is how long a connection that is to be closed may take to say why, goAwayRestsDefault how long that rests with the client: a
 // connection that is closed while bytes of his are unread forgets what he has not read.
 const (
-	goAwayTime  = 200 * time.Millisecond
-	goAwayRests = 100 * time.Millisecond
+	goAwayTimeDefault  = 200 * time.Millisecond
+	goAwayRestsDefault = 100 * time.Millisecond
 )
 
 // goAway closes the connection and tells the client why (RFC 9113 §6.8, ENHANCE_YOUR_CALM), if he reads. What else is written may come
@@ -216,10 +218,10 @@ func (c *floodConn) goAway(why string) {
 	b = append(b, make([]byte, 1+4)...)                 // no flags, stream 0
 	b = binary.BigEndian.AppendUint32(b, math.MaxInt32) // any stream may have been processed
 	b = append(binary.BigEndian.AppendUint32(b, enhanceYourCalm), why...)
-	_ = c.SetWriteDeadline(time.Now().Add(goAwayTime))
+	_ = c.SetWriteDeadline(time.Now().Add(c.floods.goAwayTime))
 	if _, err := c.Conn.Write(b); err == nil {
 		select {
-		case <-time.After(goAwayRests):
+		case <-time.After(c.floods.goAwayRests):
 		case <-c.over:
 		}
 	}

@@ -43,6 +43,22 @@ func (s *takes) stream(_ any, g grpc.ServerStream) error {
 	}
 }
 
+// ended reports whether a client sends no more on some stream of which something is held.
+func ended(f *Floods) bool {
+	f.unfinished.mu.Lock()
+	defer f.unfinished.mu.Unlock()
+	for c := range f.unfinished.conns {
+		c.streams.mu.Lock()
+		defer c.streams.mu.Unlock()
+		for _, s := range c.streams.open {
+			if s.closed {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // What a stream's messages hold that its call does not take is counted until it takes them, or is over, on real streams of gRPC; the client
 // of a connection that holds too much is told why it is closed.
 func TestTaken(t *testing.T) {
@@ -52,6 +68,7 @@ func TestTaken(t *testing.T) {
 	}
 	f := NewFloods(false, 0)
 	f.unfinished.untold = 0
+	f.goAwayTime, f.goAwayRests = 10*time.Second, 3*time.Second // the client reads why before it is closed, however slow the machine
 	s := &takes{who: &Who{}, next: make(chan struct{}), did: make(chan error, 1)}
 	srv := grpc.NewServer(grpc.Creds(f.Wrap(insecure.NewCredentials())), grpc.InitialWindowSize(4<<20))
 	srv.RegisterService(&grpc.ServiceDesc{ServiceName: "takes", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{StreamName: "Stream", ServerStreams: true, ClientStreams: true, Handler: s.stream}}}, s)
@@ -112,7 +129,11 @@ func TestTaken(t *testing.T) {
 	if err := c.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(20 * time.Millisecond)
+	for !ended(f) {
+		if time.Sleep(time.Millisecond); ctx.Err() != nil {
+			t.Fatal("the end of the stream does not arrive")
+		}
+	}
 	held("and no more will come", 4*size)
 	take(4)
 	s.next <- struct{}{}
