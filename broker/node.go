@@ -102,7 +102,7 @@ func (n *node) boot() error {
 	n.dir = newDirectory(n.opts.NodeID, parts.View, n.opts.AutoCreate)
 	n.host = newHost(n)
 	env := &rpc.Env{Dir: n.dir, Random: randomID, Wall: func() int64 { return time.Now().UnixMilli() },
-		Appends: rpc.NewBudget(n.opts.BytesInFlight), Answers: rpc.NewBudget(n.opts.BytesInFlight), Hold: security.Hold}
+		Appends: rpc.NewBudget(n.opts.BytesInFlight), Answers: rpc.NewBudget(n.opts.BytesInFlight), Hold: security.Hold, Connected: n.mesh.Up}
 	env.Plain = rpc.NewPlain(env.Answers)
 	if n.guard, env.Prove, err = n.access.guard(n); err != nil {
 		return err

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"lograft/client"
@@ -17,13 +20,30 @@ type stranded struct {
 	Node      uint64 `json:"node"`
 	LastTerm  uint64 `json:"last_term"`
 	LastIndex uint64 `json:"last_entry"`
-	LogStart  int64  `json:"log_start"`
+	LogStart  int64  `json:"log_start"` // of what is kept: behind what damage takes
 	LostFrom  int64  `json:"lost_from"` // what was acknowledged from this offset on is lost
-	Stranded  bool   `json:"stranded"`
-	Problem   string `json:"problem,omitempty"`
+	// Refilling: this replica lost its log, and what it held before that is lost. Damaged records [From, To) are given up, with the entries up to DropTo; 0: none.
+	Refilling bool      `json:"lost_its_log"`
+	From      int64     `json:"given_up_from"`
+	To        int64     `json:"given_up_to"`
+	DropTo    uint64    `json:"given_up_entries_to"`
+	Others    []givesUp `json:"others,omitempty"` // of those left, who can't vote before they give up something, too
+	Stranded  bool      `json:"stranded"`
+	Problem   string    `json:"problem,omitempty"`
 
 	addr string
 	ask  client.RecoverRequest
+}
+
+// givesUp is a replica beside the one that holds most, and what keeps it from voting.
+type givesUp struct {
+	Node      uint64 `json:"node"`
+	Refilling bool   `json:"lost_its_log"`
+	From      int64  `json:"given_up_from"`
+	To        int64  `json:"given_up_to"`
+	DropTo    uint64 `json:"given_up_entries_to"`
+
+	addr string
 }
 
 const metadataGroup = "metadata group"
@@ -33,19 +53,37 @@ const leaderFades = 10 * time.Second
 
 // recoverGone shows what is lost with the directories of these nodes, and gives them up.
 func (a *app) recoverGone(ctx context.Context, k *client.Client, gone []uint64, accept, yes bool) error {
-	d, err := k.DescribeCluster(ctx)
+	plan, err := lossOf(ctx, k, gone)
 	if err != nil {
 		return err
+	}
+	if len(plan.groups) == 0 {
+		return a.done(map[string]any{"stranded": 0}, "no group loses its majority with nodes %v: nothing has to be given up; start each of them with an empty data directory, or decommission it\n", gone)
+	}
+	return a.recoverStranded(ctx, k, plan, accept, yes, func() (loss, error) { return lossOf(ctx, k, gone) })
+}
+
+// lossOf makes the plan.
+func lossOf(ctx context.Context, k *client.Client, gone []uint64) (plan loss, err error) {
+	d, err := k.DescribeCluster(ctx)
+	if err != nil {
+		return plan, err
 	}
 	left, err := withoutGone(ctx, k, &d, gone)
 	if err != nil {
-		return err
+		return plan, err
 	}
-	plan := askGone(ctx, k, &d, left, gone)
-	if len(plan) == 0 {
-		return a.done(map[string]any{"stranded": 0}, "no group loses its majority with nodes %v: nothing has to be given up; start each of them with an empty data directory, or decommission it\n", gone)
+	m, err := k.DescribeMembers(ctx, client.Committed)
+	if err != nil {
+		return plan, err
 	}
-	return a.recoverStranded(ctx, k, plan, accept, yes, gone)
+	for _, b := range m.Brokers {
+		if slices.Contains(gone, b.Node) {
+			plan.gone = append(plan.gone, client.LostDirectory{Node: b.Node, Directory: b.Directory})
+		}
+	}
+	plan.groups = askGone(ctx, k, &d, left, gone)
+	return plan, nil
 }
 
 // withoutGone are the brokers that are left. It refuses a node that answers: it is not gone.
@@ -76,6 +114,12 @@ func silent(err error) bool {
 	return errors.As(err, &e) && (e.Reason == "UNREACHABLE" || e.Reason == "TIMED_OUT")
 }
 
+// noReplica reports whether no replica belongs on the broker that answered, as it knows the metadata. One that could not be opened is FAULTY.
+func noReplica(err error) bool {
+	var e *client.Error
+	return errors.As(err, &e) && e.Reason == "UNKNOWN_PARTITION"
+}
+
 // askGone makes the plan: the groups that have no majority without the nodes that are gone, the metadata group first.
 func askGone(ctx context.Context, k *client.Client, d *client.Cluster, left []client.Broker, gone []uint64) (plan []stranded) {
 	if g := askGroup(ctx, k, left, client.RecoverRequest{Metadata: true, GoneNodes: gone}); g.Stranded || g.Problem != "" {
@@ -87,7 +131,10 @@ func askGone(ctx context.Context, k *client.Client, d *client.Cluster, left []cl
 			if !slices.ContainsFunc(nodes, func(n uint64) bool { return slices.Contains(gone, n) }) {
 				continue
 			}
-			hosts := slices.DeleteFunc(slices.Clone(left), func(b client.Broker) bool { return !slices.Contains(nodes, b.Node) })
+			hosts := left // while it moves: other replicas may hold some of it, too
+			if len(p.Wanted) == 0 {
+				hosts = slices.DeleteFunc(slices.Clone(left), func(b client.Broker) bool { return !slices.Contains(nodes, b.Node) })
+			}
 			if g := askGroup(ctx, k, hosts, client.RecoverRequest{Topic: t.Name, Partition: p.Number, GoneNodes: gone}); g.Stranded || g.Problem != "" {
 				plan = append(plan, g)
 			}
@@ -103,78 +150,174 @@ func askGone(ctx context.Context, k *client.Client, d *client.Cluster, left []cl
 // majority.
 func askGroup(ctx context.Context, k *client.Client, hosts []client.Broker, ask client.RecoverRequest) stranded {
 	for end := time.Now().Add(leaderFades); ; {
-		g, led := askOnce(ctx, k, hosts, ask)
+		g, led, fading := askOnce(ctx, k, hosts, ask)
 		over := time.Now().After(end) || ctx.Err() != nil
 		switch {
-		case led && !g.Stranded && (g.Problem == "" || over):
+		case led && !fading && !g.Stranded && (g.Problem == "" || over):
 			return stranded{Group: g.Group, ask: ask} // whoever is gone or silent: it goes on
-		case !led || over:
+		case !led && !fading || over:
 			return g
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 }
 
-// askOnce is one round. led: a replica has heard a leader lately.
-func askOnce(ctx context.Context, k *client.Client, hosts []client.Broker, ask client.RecoverRequest) (g stranded, led bool) {
+// heard is what a broker that is left answered.
+type heard struct {
+	node uint64
+	addr string
+	x    client.Recovery
+	err  error
+}
+
+// holdsMore orders the replicas of a group: by where the log ends; of equal ones the one that is whole and votes comes first.
+func (h *heard) holdsMore(o *heard) bool {
+	if c := cmp.Or(cmp.Compare(h.x.LastTerm, o.x.LastTerm), cmp.Compare(h.x.LastIndex, o.x.LastIndex)); c != 0 {
+		return c > 0
+	}
+	faults := func(x *client.Recovery) (n int) {
+		for _, bad := range [...]bool{!x.Voter, x.Problem != "", x.DropTo > 0, x.Refilling} {
+			n *= 2
+			if bad {
+				n++
+			}
+		}
+		return n
+	}
+	return faults(&h.x) < faults(&o.x)
+}
+
+// judgeGone makes a group's line of what the brokers that are left answered. led: a replica has heard a leader lately; fading: one of them is
+// connected with a node that is said to be gone, which may be over soon.
+func judgeGone(ask client.RecoverRequest, answers []heard) (g stranded, led, fading bool) {
 	g = stranded{Group: metadataGroup, ask: ask}
 	if !ask.Metadata {
 		g.Group = fmt.Sprintf("%s/%d", ask.Topic, ask.Partition)
 	}
-	missing := ""
-	for _, b := range hosts {
-		x, err := k.Recover(ctx, b.ClientAddr, ask)
+	problem := ""
+	var have []*heard
+	for i := range answers {
+		h := &answers[i]
 		var refused *client.Error
 		switch {
-		case errors.As(err, &refused) && refused.Reason == "UNKNOWN_PARTITION":
-			continue // it was to get a replica, and has none yet
-		case err != nil:
-			missing = fmt.Sprintf("node %d was not asked: %v: start it, or name it too", b.Node, err)
+		case noReplica(h.err):
 			continue
+		case errors.As(h.err, &refused) && refused.Reason == "FAULTY":
+			problem = h.err.Error() + ": bring its log back (broker log recover), or stop it and name it too"
+			continue
+		case h.err != nil:
+			problem = fmt.Sprintf("node %d was not asked: %v: start it, or name it too", h.node, h.err)
+			continue
+		case len(h.x.Connected) > 0:
+			problem, fading = fmt.Sprintf("node %d is connected with nodes %v: they are not gone", h.node, h.x.Connected), true
 		}
-		led = led || x.Leader != 0
-		if g.Node == 0 || x.LastTerm > g.LastTerm || x.LastTerm == g.LastTerm && x.LastIndex > g.LastIndex {
-			g.Node, g.addr, g.LastTerm, g.LastIndex = b.Node, b.ClientAddr, x.LastTerm, x.LastIndex
-			g.LogStart, g.LostFrom, g.Stranded, g.Problem = x.LogStart, x.NextOffset, x.Stranded, x.Problem
-		}
+		led = led || h.x.Leader != 0
+		have = append(have, h)
 	}
-	g.Stranded = g.Stranded || g.Node == 0
-	if missing != "" {
-		g.Problem = missing
+	g.Stranded = true
+	if len(have) > 0 {
+		g.choose(have)
+	}
+	if problem != "" {
+		g.Problem = problem
 	} else if !g.Stranded {
 		g.Problem = "" // a majority is left: it elects somebody, or says by itself what keeps it
 	}
-	return g, led
+	return g, led, fading
 }
 
-// recoverStranded shows the plan and carries it out.
-func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan []stranded, accept, yes bool, gone []uint64) error {
-	if err := a.showStranded(plan); err != nil {
+// choose finds the replica that holds most, and what it and the others have to give up first so that each can vote. Replicas whose logs end
+// alike may have applied different configurations: a majority is lost only if all of them say so.
+func (g *stranded) choose(have []*heard) {
+	best := slices.MaxFunc(have, func(a, b *heard) int {
+		switch {
+		case a.holdsMore(b):
+			return 1
+		case b.holdsMore(a):
+			return -1
+		}
+		return 0
+	})
+	x := &best.x
+	g.Node, g.addr, g.LastTerm, g.LastIndex, g.LostFrom = best.node, best.addr, x.LastTerm, x.LastIndex, x.NextOffset
+	g.LogStart, g.From, g.To, g.DropTo, g.Problem = max(x.LogStart, x.To), x.From, x.To, x.DropTo, x.Problem
+	g.Refilling = x.Refilling
+	for _, h := range have {
+		if h.x.LastTerm == x.LastTerm && h.x.LastIndex == x.LastIndex {
+			g.Stranded = g.Stranded && h.x.Stranded
+		}
+		if h == best || !h.x.Voter {
+			continue
+		}
+		if h.x.Problem != "" && g.Problem == "" {
+			g.Problem = fmt.Sprintf("node %d: %s", h.node, h.x.Problem)
+		}
+		if h.x.Refilling || h.x.DropTo > 0 {
+			g.Others = append(g.Others, givesUp{Node: h.node, Refilling: h.x.Refilling, DropTo: h.x.DropTo, From: h.x.From, To: h.x.To, addr: h.addr})
+			g.LogStart = max(g.LogStart, h.x.To)
+		}
+	}
+	if !x.Voter && g.Problem == "" && slices.ContainsFunc(have, func(h *heard) bool { return h.x.Voter }) {
+		g.Problem = fmt.Sprintf("node %d holds most and has no vote, while others that are left have one: this is not recovered by this command", g.Node)
+	}
+}
+
+// askOnce is one round.
+func askOnce(ctx context.Context, k *client.Client, hosts []client.Broker, ask client.RecoverRequest) (g stranded, led, fading bool) {
+	answers := make([]heard, len(hosts))
+	for i, b := range hosts {
+		answers[i] = heard{node: b.Node, addr: b.ClientAddr}
+		answers[i].x, answers[i].err = k.Recover(ctx, b.ClientAddr, ask)
+	}
+	return judgeGone(ask, answers)
+}
+
+// loss is what would be lost, and how to look again whether it still is what was shown.
+type loss struct {
+	groups []stranded
+	gone   []client.LostDirectory
+}
+
+// recoverStranded shows the plan and carries it out. again makes it anew: what was shown may have changed while the operator was asked.
+func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan loss, accept, yes bool, again func() (loss, error)) error {
+	if err := a.showStranded(plan.groups); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(plan, func(g stranded) bool { return g.Problem != "" }) {
+	if slices.ContainsFunc(plan.groups, func(g stranded) bool { return g.Problem != "" }) {
 		return codeError(exitUnhealthy)
 	}
 	if !accept {
 		fmt.Fprintln(a.Err, "nothing was changed: --accept-loss gives up what is shown")
 		return nil
 	}
-	if err := a.confirm(yes, fmt.Sprintf("giving up what is shown of %d groups, and the data directories of nodes %v", len(plan), gone)); err != nil {
+	var nodes []uint64
+	for _, l := range plan.gone {
+		nodes = append(nodes, l.Node)
+	}
+	if err := a.confirm(yes, fmt.Sprintf("giving up what is shown of %d groups, and the data directories of nodes %v", len(plan.groups), nodes)); err != nil {
 		return err
 	}
-	if plan[0].ask.Metadata {
-		if err := a.force(ctx, k, plan[0]); err != nil {
+	switch now, err := again(); {
+	case err != nil:
+		return err
+	case !reflect.DeepEqual(now, plan):
+		_ = a.showStranded(now.groups)
+		return errors.New("nothing was changed: this is not what was shown before: look at it and ask again")
+	}
+	list := plan.groups
+	if list[0].ask.Metadata {
+		if err := a.force(ctx, k, list[0]); err != nil {
 			return err
 		}
-		plan = plan[1:]
+		list = list[1:]
 	}
-	if len(gone) > 0 {
-		if err := persist(ctx, func() error { return k.ForfeitBrokers(ctx, gone) }); err != nil {
-			return fmt.Errorf("the data directories of nodes %v are not given up: ask again (%w)", gone, err)
+	if len(nodes) > 0 {
+		if err := persist(ctx, func() error { return k.ForfeitBrokers(ctx, plan.gone) }); err != nil {
+			return fmt.Errorf("the data directories of nodes %v are not given up: ask again (%w)", nodes, err)
 		}
-		fmt.Fprintf(a.Err, "the data directories of nodes %v are given up: never start a broker on them again\n", gone)
+		fmt.Fprintf(a.Err, "the data directories of nodes %v are given up: never start a broker on them again\n", nodes)
 	}
-	for _, g := range plan {
+	for _, g := range list {
 		if g.Node == 0 {
 			fmt.Fprintf(a.Err, "%s: no copy is left; delete the topic\n", g.Group)
 			continue
@@ -186,17 +329,20 @@ func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan []stra
 	return nil
 }
 
-// force has the replica that holds most go on without those that are gone, and waits until the group's log says so.
+// force has the others give up what keeps them from voting, then the replica that holds most go on without those that are gone, and waits until
+// the group's log says so. Where damaged records were given up, the log begins behind them for all of them.
 func (a *app) force(ctx context.Context, k *client.Client, g stranded) error {
-	ask := g.ask
-	ask.Accept = true
-	err := persist(ctx, func() error {
-		x, err := k.Recover(ctx, g.addr, ask)
-		if err == nil && !x.Done && x.Problem != "" && x.Stranded {
-			err = errors.New(x.Problem)
-		}
-		return err
-	})
+	err := error(nil)
+	for _, o := range g.Others {
+		ask := g.ask
+		ask.Accept, ask.VotesOnly = true, true
+		err = cmp.Or(err, persist(ctx, func() error { return accepted(k.Recover(ctx, o.addr, ask)) }))
+	}
+	if err == nil {
+		ask := g.ask
+		ask.Accept = true
+		err = persist(ctx, func() error { return accepted(k.Recover(ctx, g.addr, ask)) })
+	}
 	if err == nil {
 		err = persist(ctx, func() error {
 			x, err := k.Recover(ctx, g.addr, g.ask)
@@ -210,7 +356,31 @@ func (a *app) force(ctx context.Context, k *client.Client, g stranded) error {
 		return fmt.Errorf("%s: not recovered: see broker cluster health and ask again (%w)", g.Group, err)
 	}
 	fmt.Fprintf(a.Err, "%s goes on from node %d\n", g.Group, g.Node)
+	if start := g.trimTo(); start > 0 {
+		return a.finishRecover(ctx, k, g.ask.Topic, g.ask.Partition, start)
+	}
 	return nil
+}
+
+// accepted reads the answer to an accept. A group that nobody need bring back any more is well.
+func accepted(x client.Recovery, err error) error {
+	if err == nil && !x.Done && x.Problem != "" && x.Stranded {
+		err = errors.New(x.Problem)
+	}
+	return err
+}
+
+// trimTo is where the log begins on all replicas if records were given up on one, else 0.
+func (g *stranded) trimTo() (start int64) {
+	if g.From < g.To {
+		start = g.To
+	}
+	for _, o := range g.Others {
+		if o.From < o.To {
+			start = max(start, o.To)
+		}
+	}
+	return start
 }
 
 // persist tries again until recoverWait is over.
@@ -235,17 +405,38 @@ func (a *app) showStranded(plan []stranded) error {
 	}
 	rows := [][]string{{"GROUP", "GOES-ON-FROM", "LAST-ENTRY", "KEEPS", "LOST", "PROBLEM"}}
 	for _, g := range plan {
-		row := []string{g.Group, fmt.Sprint(g.Node), fmt.Sprintf("%d (term %d)", g.LastIndex, g.LastTerm), fmt.Sprintf("records [%d, %d)", g.LogStart, g.LostFrom),
-			fmt.Sprintf("what was acknowledged from %d on", g.LostFrom), g.Problem}
+		row := []string{g.Group, fmt.Sprint(g.Node), fmt.Sprintf("%d (term %d)", g.LastIndex, g.LastTerm), fmt.Sprintf("records [%d, %d)", g.LogStart, max(g.LogStart, g.LostFrom)),
+			fmt.Sprintf("what was acknowledged from %d on%s", g.LostFrom, g.more()), g.Problem}
 		switch {
 		case g.Problem != "" && g.Node == 0:
 			row = []string{g.Group, "", "", "", "", g.Problem}
 		case g.Node == 0:
 			row = []string{g.Group, "none", "", "nothing", "everything: no copy is left", ""}
 		case g.ask.Metadata:
-			row[3], row[4] = "", "topics and settings changed behind that entry"
+			row[3], row[4] = "", "topics and settings changed behind that entry"+g.more()
 		}
 		rows = append(rows, row)
 	}
 	return a.table(rows)
+}
+
+// more is what is given up beside what only those held that are gone.
+func (g *stranded) more() string {
+	var b strings.Builder
+	damaged := func(node uint64, from, to int64, dropTo uint64, refilling bool) {
+		if refilling {
+			fmt.Fprintf(&b, "; what node %d held before it lost its log", node)
+		}
+		switch {
+		case from < to:
+			fmt.Fprintf(&b, "; records [%d, %d): damaged on node %d", from, to, node)
+		case dropTo > 0:
+			fmt.Fprintf(&b, "; entries up to %d: damaged on node %d, which keeps their effect", dropTo, node)
+		}
+	}
+	damaged(g.Node, g.From, g.To, g.DropTo, g.Refilling)
+	for _, o := range g.Others {
+		damaged(o.Node, o.From, o.To, o.DropTo, o.Refilling)
+	}
+	return b.String()
 }

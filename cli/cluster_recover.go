@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,6 +55,7 @@ type recovered struct {
 	LastIndex uint64 `json:"last_entry"`
 	From      int64  `json:"given_up_from"`
 	To        int64  `json:"given_up_to"` // not included
+	DropTo    uint64 `json:"given_up_entries_to"`
 	Done      bool   `json:"done"`
 	Problem   string `json:"problem,omitempty"`
 }
@@ -68,7 +70,9 @@ func (a *app) recover(ctx context.Context, k *client.Client, topic string, n int
 		return err
 	}
 	if g := askGroup(ctx, k, brokers, client.RecoverRequest{Topic: topic, Partition: n}); g.Stranded && g.Problem == "" {
-		return a.recoverStranded(ctx, k, []stranded{g}, accept, yes, nil)
+		return a.recoverStranded(ctx, k, loss{groups: []stranded{g}}, accept, yes, func() (loss, error) {
+			return loss{groups: []stranded{askGroup(ctx, k, brokers, g.ask)}}, nil
+		})
 	}
 	plan, good := askRecover(ctx, k, brokers, topic, n, false)
 	if err := a.showRecovered(plan); err != nil {
@@ -128,10 +132,8 @@ func hostsOf(d *client.Cluster, topic string, n int32) (brokers []client.Broker,
 				continue
 			}
 			for _, b := range d.Brokers {
-				for _, node := range p.Replicas {
-					if node == b.Node {
-						brokers = append(brokers, b)
-					}
+				if slices.Contains(p.Replicas, b.Node) || len(p.Wanted) > 0 { // while it moves: any may hold some of it
+					brokers = append(brokers, b)
 				}
 			}
 			return brokers, nil
@@ -147,7 +149,10 @@ func askRecover(ctx context.Context, k *client.Client, brokers []client.Broker, 
 	good = true
 	for _, b := range brokers {
 		x, err := k.Recover(ctx, b.ClientAddr, client.RecoverRequest{Topic: topic, Partition: n, Accept: accept})
-		row := recovered{Node: b.Node, Refilling: x.Refilling, LastIndex: x.LastIndex, From: x.From, To: x.To, Done: x.Done, Problem: x.Problem}
+		row := recovered{Node: b.Node, Refilling: x.Refilling, LastIndex: x.LastIndex, From: x.From, To: x.To, DropTo: x.DropTo, Done: x.Done, Problem: x.Problem}
+		if noReplica(err) {
+			continue
+		}
 		if err != nil {
 			row.Problem = "not asked: " + err.Error()
 		} else {
@@ -171,6 +176,8 @@ func (a *app) showRecovered(list []recovered) error {
 			lost = ""
 		case x.From < x.To:
 			lost = fmt.Sprintf("records [%d, %d)", x.From, x.To)
+		case x.DropTo > 0:
+			lost = fmt.Sprintf("entries up to %d, whose effect it keeps", x.DropTo)
 		case x.Refilling:
 			lost = fmt.Sprintf("what it held behind entry %d and no other replica holds", x.LastIndex)
 		}

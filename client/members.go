@@ -22,11 +22,12 @@ type Members struct {
 type MemberBroker struct {
 	Node       uint64
 	PeerAddr   string
-	Registered bool // false: added, and not started yet
-	Leaving    bool // it is being decommissioned
-	Replicas   int  // partitions that shall have a replica there
-	Held       int  // partitions that may have files there, those on the move counted too
-	Preferred  int  // partitions that it shall lead
+	Registered bool   // false: added, and not started yet
+	Leaving    bool   // it is being decommissioned
+	Replicas   int    // partitions that shall have a replica there
+	Held       int    // partitions that may have files there, those on the move counted too
+	Preferred  int    // partitions that it shall lead
+	Directory  []byte // id of the data directory that is registered; empty: none is
 }
 
 // MovingPartition is a partition whose replicas are on the move.
@@ -65,10 +66,20 @@ func (c *Client) RemoveBroker(ctx context.Context, node uint64) error {
 	return err
 }
 
+// LostDirectory is a node and the id of the data directory that it had when it was decided that it never comes back; empty: it had none.
+type LostDirectory struct {
+	Node      uint64
+	Directory []byte
+}
+
 // ForfeitBrokers gives up the data directories of nodes that never come back, although groups lose their majority with them: from then on
-// these directories are refused everywhere. Recover brings the groups back one by one.
-func (c *Client) ForfeitBrokers(ctx context.Context, nodes []uint64) error {
-	in := &pb.ForfeitBrokersRequest{Nodes: nodes, RequestId: requestID()}
+// these directories are refused everywhere. A node that is connected, and one that has another directory by now, are refused. Recover brings
+// the groups back one by one.
+func (c *Client) ForfeitBrokers(ctx context.Context, lost []LostDirectory) error {
+	in := &pb.ForfeitBrokersRequest{RequestId: requestID()}
+	for _, l := range lost {
+		in.Nodes, in.Directories = append(in.Nodes, l.Node), append(in.Directories, l.Directory)
+	}
 	_, err := membershipCall(ctx, c, func(ctx context.Context, k pb.MembershipServiceClient) (*pb.ForfeitBrokersResponse, error) {
 		return k.ForfeitBrokers(ctx, in)
 	})
@@ -127,7 +138,7 @@ func (c *Client) DescribeMembers(ctx context.Context, consistency Consistency) (
 	m := Members{Rebalancing: out.GetRebalancing(), MetadataVoters: out.GetMetadataVoters(), MetadataLearners: out.GetMetadataLearners(), MetadataMoving: out.GetMetadataMoving()}
 	for _, b := range out.GetBrokers() {
 		m.Brokers = append(m.Brokers, MemberBroker{Node: b.GetNode(), PeerAddr: b.GetPeerAddress(), Registered: b.GetRegistered(), Leaving: b.GetLeaving(),
-			Replicas: int(b.GetReplicas()), Held: int(b.GetHeld()), Preferred: int(b.GetPreferred())})
+			Directory: b.GetDirectory(), Replicas: int(b.GetReplicas()), Held: int(b.GetHeld()), Preferred: int(b.GetPreferred())})
 	}
 	for _, p := range out.GetMoving() {
 		m.Moving = append(m.Moving, MovingPartition{Topic: p.GetTopic(), Partition: p.GetPartition(), From: p.GetFrom(), To: p.GetTo()})

@@ -74,6 +74,9 @@ type Recovery struct {
 	Gone                 []uint64 // replica ids in the group's configuration that never come back
 	Stranded             bool     // a majority of the voters is among them
 	Leader               uint64   // node, 0: none was heard lately
+	Connected            []uint64 // of RecoverRequest.GoneNodes, those that the broker is connected with: they are not gone
+	Voter                bool     // it has a vote in the group's configuration, as far as it has applied that
+	DropTo               uint64   // the entries up to this one are given up because of damage; 0: none
 }
 
 // RecoverRequest says what to recover.
@@ -83,19 +86,21 @@ type RecoverRequest struct {
 	Metadata  bool     // the metadata group, in place of a partition
 	GoneNodes []uint64 // that never come back
 	Accept    bool     // give up what is shown without it
+	VotesOnly bool     // with Accept: only what keeps the replica from voting, because another one goes on without those that are gone
 }
 
 // Recover asks one broker what its replica of a partition without a leader would have to give up so that one can be elected; Accept gives
 // it up. The caller asks every broker that hosts a replica, and where a majority of the voters is gone for good, has the one accept that holds
-// most.
+// most, after the others (VotesOnly).
 func (c *Client) Recover(ctx context.Context, address string, q RecoverRequest) (Recovery, error) {
 	out, err := callOne(ctx, c, address, func(ctx context.Context, conn *grpc.ClientConn) (*pb.RecoverResponse, error) {
-		return pb.NewStorageServiceClient(conn).Recover(ctx, &pb.RecoverRequest{Topic: q.Topic, Partition: q.Partition, AcceptLoss: q.Accept, GoneNodes: q.GoneNodes, Metadata: q.Metadata})
+		return pb.NewStorageServiceClient(conn).Recover(ctx, &pb.RecoverRequest{Topic: q.Topic, Partition: q.Partition, AcceptLoss: q.Accept, GoneNodes: q.GoneNodes,
+			Metadata: q.Metadata, VotesOnly: q.VotesOnly})
 	})
 	if err != nil {
 		return Recovery{}, err
 	}
 	return Recovery{Node: out.GetNode(), ReplicaID: out.GetReplicaId(), Refilling: out.GetRefilling(), LastIndex: out.GetLastIndex(), From: out.GetFromOffset(),
 		To: out.GetToOffset(), Done: out.GetDone(), Problem: out.GetProblem(), LastTerm: out.GetLastTerm(), LogStart: out.GetLogStart(), NextOffset: out.GetNextOffset(),
-		Gone: out.GetGoneReplicas(), Stranded: out.GetStranded(), Leader: out.GetLeaderNode()}, nil
+		Gone: out.GetGoneReplicas(), Stranded: out.GetStranded(), Leader: out.GetLeaderNode(), Connected: out.GetConnectedNodes(), Voter: out.GetVoter(), DropTo: out.GetDropTo()}, nil
 }

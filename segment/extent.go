@@ -8,13 +8,14 @@ type Extent struct {
 	Bytes                  int64  // header and frames
 	Closed                 bool   // it takes no more entries
 	Sealed                 bool
+	State                  bool // the checkpoint as of its last entry is on disk
 }
 
 // Extents appends all segments to dst, oldest first; only the last can be open.
 func (l *Log) Extents(dst []Extent) []Extent {
 	for _, s := range l.segs {
 		dst = append(dst, Extent{Base: s.head.base, Last: s.last.index, BaseOffset: s.head.offset, NextOffset: s.next, LastTime: s.time,
-			Bytes: s.size, Closed: s.closed(), Sealed: s.sealed})
+			Bytes: s.size, Closed: s.closed(), Sealed: s.sealed, State: s.state})
 	}
 	return dst
 }

@@ -11,13 +11,15 @@ import (
 // configuration without them, so an operator has one of the replicas that are left, the one that holds most, do it alone:
 //
 //  1. Its core takes the configuration without those that are gone (raft.RawNode.OverrideConf), and it stands for election. The others that are
-//     left vote as always: for nobody whose log is behind theirs.
+//     left vote as always: for nobody whose log is behind theirs. Those that may not vote or acknowledge give up before what forbids it
+//     (RecoverVotes); none of them gets the override, because two that have applied different configurations could both win a term.
 //  2. As a leader it brings the log there: one simple change for each replica that is gone, then a change of nothing, which makes sure that the
 //     last one is committed wherever it is found (see confirm). Whoever replays the log reaches the same configuration.
 //  3. Only then it is ready and takes appends.
 //
-// A crash in between leaves the group as it was before, with a few more entries that carry no records, and the operator asks again. What is
-// written to checkpoints meanwhile is r.conf, the configuration as the log has it; the core's differs.
+// A crash in between forgets the override. The changes that were committed by it stay, so the configuration may be half-way: nobody is elected, as
+// long as the old majority stays down, and the operator asks again. What is written to checkpoints meanwhile is r.conf, the configuration as the
+// log has it; the core's differs.
 //
 // Safe as far as it can be: whoever asks has had the metadata retire the directories of those that are gone, so that no broker listens to
 // them; this replica does not either, from the first step on (deafTo). What only they held is lost.

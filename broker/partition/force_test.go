@@ -12,10 +12,16 @@ import (
 // recoverNow asks a replica for what recovery would do, or has it do it.
 func (x *lame) recoverNow(accept bool, gone ...uint64) Recovery {
 	x.t.Helper()
-	q := Request{Op: OpRecover, Gone: gone}
+	how := RecoverPlan
 	if accept {
-		q.Offset = 1
+		how = RecoverForce
 	}
+	return x.recoverAs(how, gone...)
+}
+
+func (x *lame) recoverAs(how int64, gone ...uint64) Recovery {
+	x.t.Helper()
+	q := Request{Op: OpRecover, Offset: how, Gone: gone}
 	x.r.Do(&x.env, &q)
 	x.step()
 	for _, a := range x.env.Replies {

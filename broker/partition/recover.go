@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"lograft/raft"
 	"lograft/segment"
@@ -31,6 +32,8 @@ type Recovery struct {
 	Gone     []uint64
 	Stranded bool
 	Leader   uint64 // node, 0: none was heard lately
+	Voter    bool   // the configuration here gives this replica a vote
+	DropTo   uint64 // the entries up to this one are given up, because of damage among them; 0: none
 }
 
 // recover carries out OpRecover. It gives up data because an operator said so, on this replica alone; each replica of the group is told the
@@ -39,19 +42,24 @@ type Recovery struct {
 //
 // A replica that hears a leader refuses: then repair, refill and trim work without any loss of safety.
 func (r *Replica) recover(env *Env, q *Request) {
-	out, dropTo := r.recovery(q)
+	out := r.recovery(q)
 	answer := func() {
-		if out.Done && out.Stranded {
+		if out.Done && out.Stranded && q.Offset == RecoverForce {
 			r.beginForce(env, out.Gone)
 		}
 		env.reply(Reply{From: q.From, Token: q.Token, LeaderEpoch: int32(r.hard.Term), Recovery: &out})
 	}
-	if q.Offset != 1 || out.Problem != "" {
+	if q.Offset == RecoverPlan || out.Problem != "" {
 		answer()
 		return
 	}
-	if out.From < out.To {
-		if err := r.log.TruncateFront(dropTo); err != nil && !errors.Is(err, segment.ErrInvalid) {
+	if out.DropTo > 0 {
+		switch err := r.log.TruncateFront(out.DropTo); {
+		case errors.Is(err, segment.ErrInvalid):
+			out.Problem = "entries that were overwritten wait for their sync: ask again"
+			answer()
+			return
+		case err != nil:
 			r.halt(env, fmt.Errorf("give up damaged segments: %w", err))
 			env.fail(q, r.halted())
 			return
@@ -69,10 +77,10 @@ func (r *Replica) recover(env *Env, q *Request) {
 	r.endRefill(env, answer)
 }
 
-// recovery is what could be given up here, and the last index of the segments that would go.
-func (r *Replica) recovery(q *Request) (out Recovery, dropTo uint64) {
-	out = Recovery{ReplicaID: r.opts.ReplicaID, Refilling: r.refill.on, LastIndex: r.log.LastIndex(), LastTerm: r.log.LastTerm(), NextOffset: r.log.NextOffset(),
-		LogStart: r.logStart, From: r.logStart, To: r.logStart}
+// recovery is what could be given up here.
+func (r *Replica) recovery(q *Request) Recovery {
+	out := Recovery{ReplicaID: r.opts.ReplicaID, Refilling: r.refill.on, LastIndex: r.log.LastIndex(), LastTerm: r.log.LastTerm(), NextOffset: r.log.NextOffset(),
+		LogStart: r.logStart, From: r.logStart, To: r.logStart, Voter: slices.Contains(r.conf.Voters, r.opts.ReplicaID) || slices.Contains(r.conf.VotersOutgoing, r.opts.ReplicaID)}
 	out.Gone, out.Stranded = r.stranded(q.Gone)
 	if r.led() {
 		out.Leader = r.nodeOf(r.leader)
@@ -80,21 +88,32 @@ func (r *Replica) recovery(q *Request) (out Recovery, dropTo uint64) {
 	switch {
 	case r.led():
 		out.Problem = fmt.Sprintf("node %d leads the partition: nothing needs to be given up; damage is repaired, and broker topic trim gives up records that no copy holds", r.nodeOf(r.leader))
-		return out, 0
+		return out
 	case r.refill.ending, r.fill.phase != fillNone:
 		out.Problem = "a refill is under way: wait for it"
-		return out, 0
+		return out
 	}
 	for i := range r.damage.ranges {
 		f := &r.damage.ranges[i]
 		end := r.damageEnd(f)
 		if end.Last == 0 || end.Last > r.applied {
 			out.Problem = fmt.Sprintf("the damage reaches into what is not sealed or not applied yet (%v): put a copy of the files back; if there is none, stop the broker and run: broker log recover DATA-DIR/groups/%x", *f, r.opts.Group)
-			return out, 0
+			out.To, out.DropTo = out.From, 0
+			return out
 		}
-		dropTo, out.To = max(dropTo, end.Last), max(out.To, end.NextOffset)
+		out.DropTo, out.To = max(out.DropTo, end.Last), max(out.To, end.NextOffset)
 	}
-	return out, dropTo
+	if out.DropTo > 0 && !r.checkpointed(out.DropTo) {
+		out.Problem = fmt.Sprintf("the damage (up to entry %d) can't be dropped: no checkpoint here says what state the entries after it continue; if no other replica can repair it, stop the broker and run: broker log recover DATA-DIR/groups/%x", out.DropTo, r.opts.Group)
+		out.To, out.DropTo = out.From, 0
+	}
+	return out
+}
+
+// checkpointed reports whether a checkpoint is on disk that holds what the entries up to index did: without one they may not go, whatever they
+// carry, because the next start could not tell the group's configuration and state.
+func (r *Replica) checkpointed(index uint64) bool {
+	return slices.ContainsFunc(r.log.Extents(nil), func(x segment.Extent) bool { return x.State && x.Last >= index })
 }
 
 // led reports whether there is a leader: this replica, or one that spoke within two election timeouts. Who stands for no election never

@@ -26,8 +26,16 @@ const (
 	OpAsk                      // Ask: a question to the Coordinator that leads; waits without a deadline
 	OpTrim                     // Offset: the new log start, or TrimAll; answered when it can't be undone
 	OpEpochEnd                 // Offset: a leader epoch, Consistency; answers where it ended
-	OpRecover                  // Offset 1: give up what no copy holds; 0: say what that would be; Gone; answers Reply.Recovery
+	OpRecover                  // Offset: a Recover constant; Gone; answers Reply.Recovery
 	OpRelease                  // ProducerID, ProducerEpoch: this producer is closed
+)
+
+// Offset in an OpRecover: say what would be given up; give it up and, where a majority of the voters is among Gone, go on without them; give up
+// what keeps this replica from voting, and no more.
+const (
+	RecoverPlan int64 = iota
+	RecoverForce
+	RecoverVotes
 )
 
 // Consistency is the promise a read asks for (architecture D14).

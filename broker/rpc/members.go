@@ -50,17 +50,34 @@ func NewDecommissionBroker(env *Env) Session {
 	}, func(x *cluster.Result) proto.Message { return &pb.DecommissionBrokerResponse{Moving: int32(x.First)} })
 }
 
-// NewForfeitBrokers begins a unary call; its one message is a *pb.ForfeitBrokersRequest. What is given up are the directories that are
-// registered as far as this broker knows: if that is not the truth any more, nothing is.
+// NewForfeitBrokers begins a unary call; its one message is a *pb.ForfeitBrokersRequest. What is given up are the directories that the request
+// names, else those that are registered as far as this broker knows: if that is not the truth any more, nothing is. Only the metadata group's
+// leader takes it, because it hears of every broker that runs: a node that is connected is not gone.
 func NewForfeitBrokers(env *Env) Session {
 	return memberCall(env, func(in proto.Message, id cluster.ID) ([]byte, *partition.Error) {
-		c := cluster.Forfeit{RequestID: id}
-		for _, node := range in.(*pb.ForfeitBrokersRequest).GetNodes() {
-			seat, _ := env.Dir.View().Seat(node)
-			c.Lost = append(c.Lost, cluster.LostDirectory{NodeID: node, DirID: seat.DirID})
+		m, v := in.(*pb.ForfeitBrokersRequest), env.Dir.View()
+		switch leader, _, _ := env.Dir.Leader(v.MetadataGroup); {
+		case len(m.GetNodes()) == 0 || len(m.GetNodes()) > cluster.BrokersMax:
+			return nil, invalid("%d nodes: 1 to %d are possible", len(m.GetNodes()), cluster.BrokersMax)
+		case len(m.GetDirectories()) > 0 && len(m.GetDirectories()) != len(m.GetNodes()):
+			return nil, invalid("%d directories of %d nodes", len(m.GetDirectories()), len(m.GetNodes()))
+		case leader != env.Dir.NodeID():
+			return nil, &partition.Error{Reason: partition.ReasonNotLeader, LeaderNode: leader, Message: fmt.Sprintf("node %d leads the metadata group (0: none does now): ask it", leader)}
 		}
-		if len(c.Lost) == 0 || len(c.Lost) > cluster.BrokersMax {
-			return nil, invalid("%d nodes: 1 to %d are possible", len(c.Lost), cluster.BrokersMax)
+		c := cluster.Forfeit{RequestID: id}
+		for i, node := range m.GetNodes() {
+			seat, _ := v.Seat(node)
+			if seat.DirID != (cluster.ID{}) && env.connected(node) {
+				return nil, &partition.Error{Reason: partition.Reason(cluster.ReasonBrokerInUse), Message: fmt.Sprintf("node %d is connected: it is not gone. Stop it first if its data directory is to be given up", node)}
+			}
+			if len(m.GetDirectories()) > 0 && seat.DirID != (cluster.ID{}) { // else there is nothing left to give up
+				given := m.GetDirectories()[i]
+				if len(given) != len(seat.DirID) {
+					given = make([]byte, len(seat.DirID))
+				}
+				seat.DirID = cluster.ID(given)
+			}
+			c.Lost = append(c.Lost, cluster.LostDirectory{NodeID: node, DirID: seat.DirID})
 		}
 		return cluster.EncodeForfeit(c), nil
 	}, func(*cluster.Result) proto.Message { return &pb.ForfeitBrokersResponse{} })
@@ -150,6 +167,9 @@ func toMembers(v *cluster.View) *pb.DescribeMembersResponse {
 	by := map[uint64]*pb.MemberBroker{}
 	for _, seat := range v.Seats() {
 		b := &pb.MemberBroker{Node: seat.NodeID, PeerAddress: seat.PeerAddr, Registered: seat.DirID != cluster.ID{}, Leaving: seat.Leaving}
+		if b.Registered {
+			b.Directory = seat.DirID[:]
+		}
 		by[seat.NodeID] = b
 		out.Brokers = append(out.Brokers, b)
 	}

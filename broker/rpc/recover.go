@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	pb "lograft/api/lograft/v1"
+	"lograft/broker/cluster"
 	"lograft/broker/partition"
 )
 
@@ -13,6 +14,9 @@ import (
 type Recover struct {
 	call
 	in *pb.RecoverRequest
+	// mine: the metadata has this broker's directory hold a replica, so that an engine without one could not open it.
+	mine      bool
+	connected []uint64
 }
 
 // NewRecover begins a call; its one message is a *pb.RecoverRequest.
@@ -29,13 +33,15 @@ func (s *Recover) Step(now int64, ev *Event, eff *Effects) {
 			return
 		}
 		s.ask(eff, q)
+	case ev.Reply != nil && ev.Reply.Err != nil && ev.Reply.Err.Reason == partition.ReasonUnknownGroup && s.mine:
+		eff.fail(&partition.Error{Reason: partition.ReasonFaulty, Message: fmt.Sprintf("node %d has a replica that could not be opened: see its log", s.env.Dir.NodeID())})
 	case ev.Reply != nil && ev.Reply.Err != nil:
 		eff.fail(ev.Reply.Err)
 	case ev.Reply != nil:
 		r := ev.Reply.Recovery
 		eff.Send = append(eff.Send, &pb.RecoverResponse{Node: s.env.Dir.NodeID(), ReplicaId: r.ReplicaID, Refilling: r.Refilling, LastIndex: r.LastIndex,
 			FromOffset: r.From, ToOffset: r.To, Done: r.Done, Problem: r.Problem, LastTerm: r.LastTerm, NextOffset: r.NextOffset, LogStart: r.LogStart,
-			GoneReplicas: r.Gone, Stranded: r.Stranded, LeaderNode: r.Leader})
+			GoneReplicas: r.Gone, Stranded: r.Stranded, LeaderNode: r.Leader, ConnectedNodes: s.connected, Voter: r.Voter, DropTo: r.DropTo})
 		eff.Done = true
 	}
 }
@@ -57,21 +63,33 @@ func (s *Recover) request(now int64) (q partition.Request, err *partition.Error)
 		}
 		p = &t.Partitions[n]
 	}
+	for _, node := range s.in.GetGoneNodes() {
+		if s.env.connected(node) {
+			s.connected = append(s.connected, node)
+		}
+	}
 	q = partition.Request{Group: p.Group, Op: partition.OpRecover, Deadline: now + timeoutDefaultNs}
 	for _, r := range v.Retired(p) {
 		q.Gone = append(q.Gone, r.ID)
 	}
 	for _, r := range p.Replicas {
+		s.mine = s.mine || r.NodeID == s.env.Dir.NodeID() && !slices.Contains(q.Gone, r.ID)
 		if !slices.Contains(s.in.GetGoneNodes(), r.NodeID) || slices.Contains(q.Gone, r.ID) {
 			continue
+		}
+		if s.in.GetAcceptLoss() && slices.Contains(s.connected, r.NodeID) {
+			return q, &partition.Error{Reason: partition.Reason(cluster.ReasonBrokerInUse), Message: fmt.Sprintf("node %d is connected with node %d: it is not gone", r.NodeID, s.env.Dir.NodeID())}
 		}
 		if s.in.GetAcceptLoss() && !s.in.GetMetadata() {
 			return q, &partition.Error{Reason: partition.ReasonInvalid, Message: fmt.Sprintf("node %d is registered still, as far as is known here: its data directory must be given up first", r.NodeID)}
 		}
 		q.Gone = append(q.Gone, r.ID)
 	}
-	if s.in.GetAcceptLoss() {
-		q.Offset = 1
+	switch {
+	case s.in.GetAcceptLoss() && s.in.GetVotesOnly():
+		q.Offset = partition.RecoverVotes
+	case s.in.GetAcceptLoss():
+		q.Offset = partition.RecoverForce
 	}
 	return q, nil
 }

@@ -90,6 +90,13 @@ type Env struct {
 	Caller *Caller // of the one call that this Env is for; nil: it may do everything
 	Prove  Prover  // nil: passwords can't be proved here
 	asker  asker   // who makes the one call that this Env is for, where batches may be inflated
+	// Connected reports whether a broker is connected with this one now; nil: that is not known of any.
+	Connected func(node uint64) bool
+}
+
+// connected reports whether a node is this one or connected with it: then it is not gone.
+func (e *Env) connected(node uint64) bool {
+	return node == e.Dir.NodeID() || e.Connected != nil && e.Connected(node)
 }
 
 // GiveHeld gives back what sessions held for plain records (Effects.Held).

@@ -310,9 +310,11 @@ func (x *DecommissionBrokerResponse) GetMoving() int32 {
 }
 
 type ForfeitBrokersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nodes         []uint64               `protobuf:"varint,1,rep,packed,name=nodes,proto3" json:"nodes,omitempty"`
-	RequestId     []byte                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Nodes     []uint64               `protobuf:"varint,1,rep,packed,name=nodes,proto3" json:"nodes,omitempty"`
+	RequestId []byte                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// 16 bytes for each of nodes, empty for one that has none: another directory is refused. None at all: those that are registered now.
+	Directories   [][]byte `protobuf:"bytes,3,rep,name=directories,proto3" json:"directories,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +359,13 @@ func (x *ForfeitBrokersRequest) GetNodes() []uint64 {
 func (x *ForfeitBrokersRequest) GetRequestId() []byte {
 	if x != nil {
 		return x.RequestId
+	}
+	return nil
+}
+
+func (x *ForfeitBrokersRequest) GetDirectories() [][]byte {
+	if x != nil {
+		return x.Directories
 	}
 	return nil
 }
@@ -838,6 +847,7 @@ type MemberBroker struct {
 	Replicas      int32                  `protobuf:"varint,5,opt,name=replicas,proto3" json:"replicas,omitempty"`     // of partitions, that shall be there
 	Held          int32                  `protobuf:"varint,6,opt,name=held,proto3" json:"held,omitempty"`             // of partitions, that may have files there, those on the move counted too
 	Preferred     int32                  `protobuf:"varint,7,opt,name=preferred,proto3" json:"preferred,omitempty"`   // partitions that it shall lead
+	Directory     []byte                 `protobuf:"bytes,8,opt,name=directory,proto3" json:"directory,omitempty"`    // id of the data directory that is registered; empty: none is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -919,6 +929,13 @@ func (x *MemberBroker) GetPreferred() int32 {
 		return x.Preferred
 	}
 	return 0
+}
+
+func (x *MemberBroker) GetDirectory() []byte {
+	if x != nil {
+		return x.Directory
+	}
+	return nil
 }
 
 type MovingPartition struct {
@@ -1012,11 +1029,12 @@ const file_lograft_v1_membership_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\fR\trequestId\"4\n" +
 	"\x1aDecommissionBrokerResponse\x12\x16\n" +
-	"\x06moving\x18\x01 \x01(\x05R\x06moving\"L\n" +
+	"\x06moving\x18\x01 \x01(\x05R\x06moving\"n\n" +
 	"\x15ForfeitBrokersRequest\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\x04R\x05nodes\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\fR\trequestId\"\x18\n" +
+	"request_id\x18\x02 \x01(\fR\trequestId\x12 \n" +
+	"\vdirectories\x18\x03 \x03(\fR\vdirectories\"\x18\n" +
 	"\x16ForfeitBrokersResponse\"1\n" +
 	"\x10RebalanceRequest\x12\x1d\n" +
 	"\n" +
@@ -1046,7 +1064,7 @@ const file_lograft_v1_membership_proto_rawDesc = "" +
 	"\vrebalancing\x18\x03 \x01(\bR\vrebalancing\x12'\n" +
 	"\x0fmetadata_voters\x18\x04 \x03(\x04R\x0emetadataVoters\x12+\n" +
 	"\x11metadata_learners\x18\x05 \x03(\x04R\x10metadataLearners\x12'\n" +
-	"\x0fmetadata_moving\x18\x06 \x01(\bR\x0emetadataMoving\"\xcd\x01\n" +
+	"\x0fmetadata_moving\x18\x06 \x01(\bR\x0emetadataMoving\"\xeb\x01\n" +
 	"\fMemberBroker\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12!\n" +
 	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\x12\x1e\n" +
@@ -1056,7 +1074,8 @@ const file_lograft_v1_membership_proto_rawDesc = "" +
 	"\aleaving\x18\x04 \x01(\bR\aleaving\x12\x1a\n" +
 	"\breplicas\x18\x05 \x01(\x05R\breplicas\x12\x12\n" +
 	"\x04held\x18\x06 \x01(\x05R\x04held\x12\x1c\n" +
-	"\tpreferred\x18\a \x01(\x05R\tpreferred\"i\n" +
+	"\tpreferred\x18\a \x01(\x05R\tpreferred\x12\x1c\n" +
+	"\tdirectory\x18\b \x01(\fR\tdirectory\"i\n" +
 	"\x0fMovingPartition\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x12\n" +

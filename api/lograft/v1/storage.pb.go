@@ -28,8 +28,10 @@ type RecoverRequest struct {
 	AcceptLoss bool                   `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"` // false: nothing is changed
 	// Nodes that never come back. Where a majority of the group's voters was there, the replica that is asked goes on without them. Of a
 	// partition that is done only once their data directories are given up (MembershipService.ForfeitBrokers).
-	GoneNodes     []uint64 `protobuf:"varint,4,rep,packed,name=gone_nodes,json=goneNodes,proto3" json:"gone_nodes,omitempty"`
-	Metadata      bool     `protobuf:"varint,5,opt,name=metadata,proto3" json:"metadata,omitempty"` // of the metadata group, in place of a partition
+	GoneNodes []uint64 `protobuf:"varint,4,rep,packed,name=gone_nodes,json=goneNodes,proto3" json:"gone_nodes,omitempty"`
+	Metadata  bool     `protobuf:"varint,5,opt,name=metadata,proto3" json:"metadata,omitempty"` // of the metadata group, in place of a partition
+	// With accept_loss: what keeps this replica from voting is given up and no more, because another one goes on without the nodes that are gone.
+	VotesOnly     bool `protobuf:"varint,6,opt,name=votes_only,json=votesOnly,proto3" json:"votes_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -99,24 +101,34 @@ func (x *RecoverRequest) GetMetadata() bool {
 	return false
 }
 
+func (x *RecoverRequest) GetVotesOnly() bool {
+	if x != nil {
+		return x.VotesOnly
+	}
+	return false
+}
+
 type RecoverResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
-	ReplicaId     uint64                 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	Refilling     bool                   `protobuf:"varint,3,opt,name=refilling,proto3" json:"refilling,omitempty"`                     // its log was lost: it votes again with what it has, and what no other replica holds is given up
-	LastIndex     uint64                 `protobuf:"varint,4,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`    // the last entry that it holds
-	FromOffset    int64                  `protobuf:"varint,5,opt,name=from_offset,json=fromOffset,proto3" json:"from_offset,omitempty"` // [from, to) are given up because entries among them are damaged; equal: none
-	ToOffset      int64                  `protobuf:"varint,6,opt,name=to_offset,json=toOffset,proto3" json:"to_offset,omitempty"`
-	Done          bool                   `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
-	Problem       string                 `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`                           // why nothing was given up here
-	LastTerm      uint64                 `protobuf:"varint,9,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`        // of last_index: the replica with the highest (last_term, last_index) holds most
-	NextOffset    int64                  `protobuf:"varint,10,opt,name=next_offset,json=nextOffset,proto3" json:"next_offset,omitempty"` // what was acknowledged from here on this replica does not hold
-	LogStart      int64                  `protobuf:"varint,11,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
-	GoneReplicas  []uint64               `protobuf:"varint,12,rep,packed,name=gone_replicas,json=goneReplicas,proto3" json:"gone_replicas,omitempty"` // of the group's configuration, those that never come back
-	Stranded      bool                   `protobuf:"varint,13,opt,name=stranded,proto3" json:"stranded,omitempty"`                                    // a majority of the voters is among them
-	LeaderNode    uint64                 `protobuf:"varint,14,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"`              // 0: none was heard lately
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Node           uint64                 `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	ReplicaId      uint64                 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Refilling      bool                   `protobuf:"varint,3,opt,name=refilling,proto3" json:"refilling,omitempty"`                     // its log was lost: it votes again with what it has, and what no other replica holds is given up
+	LastIndex      uint64                 `protobuf:"varint,4,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`    // the last entry that it holds
+	FromOffset     int64                  `protobuf:"varint,5,opt,name=from_offset,json=fromOffset,proto3" json:"from_offset,omitempty"` // [from, to) are given up because entries among them are damaged; equal: none
+	ToOffset       int64                  `protobuf:"varint,6,opt,name=to_offset,json=toOffset,proto3" json:"to_offset,omitempty"`
+	Done           bool                   `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
+	Problem        string                 `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`                           // why nothing was given up here
+	LastTerm       uint64                 `protobuf:"varint,9,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`        // of last_index: the replica with the highest (last_term, last_index) holds most
+	NextOffset     int64                  `protobuf:"varint,10,opt,name=next_offset,json=nextOffset,proto3" json:"next_offset,omitempty"` // what was acknowledged from here on this replica does not hold
+	LogStart       int64                  `protobuf:"varint,11,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
+	GoneReplicas   []uint64               `protobuf:"varint,12,rep,packed,name=gone_replicas,json=goneReplicas,proto3" json:"gone_replicas,omitempty"`       // of the group's configuration, those that never come back
+	Stranded       bool                   `protobuf:"varint,13,opt,name=stranded,proto3" json:"stranded,omitempty"`                                          // a majority of the voters is among them
+	LeaderNode     uint64                 `protobuf:"varint,14,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"`                    // 0: none was heard lately
+	ConnectedNodes []uint64               `protobuf:"varint,15,rep,packed,name=connected_nodes,json=connectedNodes,proto3" json:"connected_nodes,omitempty"` // of gone_nodes, those that the broker is connected with: they are not gone
+	Voter          bool                   `protobuf:"varint,16,opt,name=voter,proto3" json:"voter,omitempty"`                                                // the group's configuration, as this replica has applied it, gives it a vote
+	DropTo         uint64                 `protobuf:"varint,17,opt,name=drop_to,json=dropTo,proto3" json:"drop_to,omitempty"`                                // the entries up to this one are given up, because of damage; 0: none
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RecoverResponse) Reset() {
@@ -243,6 +255,27 @@ func (x *RecoverResponse) GetStranded() bool {
 func (x *RecoverResponse) GetLeaderNode() uint64 {
 	if x != nil {
 		return x.LeaderNode
+	}
+	return 0
+}
+
+func (x *RecoverResponse) GetConnectedNodes() []uint64 {
+	if x != nil {
+		return x.ConnectedNodes
+	}
+	return nil
+}
+
+func (x *RecoverResponse) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *RecoverResponse) GetDropTo() uint64 {
+	if x != nil {
+		return x.DropTo
 	}
 	return 0
 }
@@ -558,7 +591,7 @@ var File_lograft_v1_storage_proto protoreflect.FileDescriptor
 const file_lograft_v1_storage_proto_rawDesc = "" +
 	"\n" +
 	"\x18lograft/v1/storage.proto\x12\n" +
-	"lograft.v1\x1a\x18lograft/v1/lograft.proto\"\xa0\x01\n" +
+	"lograft.v1\x1a\x18lograft/v1/lograft.proto\"\xbf\x01\n" +
 	"\x0eRecoverRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x1f\n" +
@@ -566,7 +599,9 @@ const file_lograft_v1_storage_proto_rawDesc = "" +
 	"acceptLoss\x12\x1d\n" +
 	"\n" +
 	"gone_nodes\x18\x04 \x03(\x04R\tgoneNodes\x12\x1a\n" +
-	"\bmetadata\x18\x05 \x01(\bR\bmetadata\"\xaa\x03\n" +
+	"\bmetadata\x18\x05 \x01(\bR\bmetadata\x12\x1d\n" +
+	"\n" +
+	"votes_only\x18\x06 \x01(\bR\tvotesOnly\"\x82\x04\n" +
 	"\x0fRecoverResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x04R\x04node\x12\x1d\n" +
 	"\n" +
@@ -587,7 +622,10 @@ const file_lograft_v1_storage_proto_rawDesc = "" +
 	"\rgone_replicas\x18\f \x03(\x04R\fgoneReplicas\x12\x1a\n" +
 	"\bstranded\x18\r \x01(\bR\bstranded\x12\x1f\n" +
 	"\vleader_node\x18\x0e \x01(\x04R\n" +
-	"leaderNode\":\n" +
+	"leaderNode\x12'\n" +
+	"\x0fconnected_nodes\x18\x0f \x03(\x04R\x0econnectedNodes\x12\x14\n" +
+	"\x05voter\x18\x10 \x01(\bR\x05voter\x12\x17\n" +
+	"\adrop_to\x18\x11 \x01(\x04R\x06dropTo\":\n" +
 	"\fScrubRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\bR\x05start\"E\n" +
