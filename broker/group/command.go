@@ -167,7 +167,7 @@ func (r *reader) epochs(list []TopicOffset) {
 	}
 }
 
-// Commit moves committed offsets forward, all of them or none. Without any epoch its bytes are what they were before there were epochs.
+// Commit moves committed offsets forward, all of them or none; back, where a log lost what was committed (Offset.before). Without any epoch its bytes are what they were before there were epochs.
 type Commit struct {
 	RequestID  ID
 	Group      string

@@ -18,7 +18,8 @@
 // Every change of who holds or is told what raises the group's generation; a grant remembers the generation it was made in (Since). A
 // member commits under the generation that it was told last: a commit for a partition that it does not hold, or under a generation
 // before the grant, is refused with STALE_GENERATION and has no effect (Kafka's KIP-848 and KIP-1251). A commit of a member never
-// lowers an offset: a retry that comes late changes nothing. `group seek` does, in an empty group.
+// lowers an offset: a retry that comes late changes nothing. One of a higher leader epoch does, because the log has lost what is committed;
+// `group seek` does, in an empty group.
 //
 // A command of a kind that this build does not know (Fault) stops the replica: a broker that is too old must not go on beside newer ones
 // with another state.

@@ -349,11 +349,18 @@ func (s *State) commit(appendTime int64, c *Commit) *Result {
 	}
 	for i := range c.Offsets {
 		o := &c.Offsets[i]
-		if old, ok := g.Offsets[o.TP]; !ok || old.Offset < o.Offset { // an older one is a retry that came late
+		if old, ok := g.Offsets[o.TP]; !ok || old.before(o) {
 			g.Offsets[o.TP] = Offset{Offset: o.Offset, At: appendTime, Epoch: o.Epoch}
 		}
 	}
 	return &Result{Generation: g.Generation}
+}
+
+// before reports whether a commit comes after this one: a lower one is a retry that came late, unless its leader epoch is higher. On one log
+// epochs only grow with offsets, so that the log has lost what is committed here, and the member reads what came in its place. Without
+// both epochs nothing is known of that.
+func (x Offset) before(o *TopicOffset) bool {
+	return x.Offset < o.Offset || x.Epoch != 0 && x.Epoch < o.Epoch && x.Offset > o.Offset
 }
 
 // roomFor refuses offsets of partitions that have none yet if there would be too many in all.

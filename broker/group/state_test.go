@@ -321,6 +321,41 @@ func TestCommitEpochs(t *testing.T) {
 	b.refused(b.apply(bad.Encode()), ReasonInvalid)
 }
 
+// A commit never lowers an offset, but for one of a higher leader epoch: on one log epochs only grow with offsets, so that the log has
+// lost the records before the old offset, and the member reads what is there instead.
+func TestCommitAfterTruncation(t *testing.T) {
+	b := newBench(t)
+	b.join(1)
+	generation := b.s.Group("g").Member(id(1)).Generation
+	for _, x := range []struct {
+		what   string
+		offset int64
+		epoch  int32
+		kept   Offset
+	}{
+		{"before the log lost its end", 200, 3, Offset{Offset: 200, Epoch: 3}},
+		{"late", 190, 3, Offset{Offset: 200, Epoch: 3}},
+		{"late, of an older leader", 195, 2, Offset{Offset: 200, Epoch: 3}},
+		{"of a client that knows of no epochs", 150, 0, Offset{Offset: 200, Epoch: 3}},
+		{"of the new log", 160, 5, Offset{Offset: 160, Epoch: 5}},
+		{"the same again", 160, 5, Offset{Offset: 160, Epoch: 5}},
+		{"late, of the new log", 155, 5, Offset{Offset: 160, Epoch: 5}},
+		{"further", 170, 5, Offset{Offset: 170, Epoch: 5}},
+		{"a newer leader on the same log", 180, 6, Offset{Offset: 180, Epoch: 6}},
+		{"further, without an epoch", 185, 0, Offset{Offset: 185}},
+		{"lower than one without an epoch", 180, 9, Offset{Offset: 185}},
+	} {
+		c := Commit{Group: "g", Member: id(1), Generation: generation, Offsets: []TopicOffset{{TP{"t", 3}, topicT.ID, x.offset, x.epoch}}}
+		if r := b.apply(c.Encode()); r.Reason != ReasonNone {
+			t.Fatal(r)
+		}
+		got := b.s.Group("g").Offsets[TP{"t", 3}]
+		if got.At = 0; got != x.kept {
+			t.Errorf("%s: after %d of epoch %d: %+v, want %+v", x.what, x.offset, x.epoch, got, x.kept)
+		}
+	}
+}
+
 // Commits are fenced by what their member holds and since when; those of a member that is giving a partition up still count.
 func TestCommitFencing(t *testing.T) {
 	b := newBench(t)
@@ -347,7 +382,7 @@ func TestCommitFencing(t *testing.T) {
 	}
 }
 
-// A commit never lowers an offset: a retry that comes late changes nothing. A seek does, in an empty group only.
+// A commit of no higher leader epoch never lowers an offset: a retry that comes late changes nothing. A seek does, in an empty group only.
 func TestCommitNeverRegresses(t *testing.T) {
 	b := newBench(t)
 	b.join(1)

@@ -169,7 +169,8 @@ func (l *groupLoad) told(m *Member) {
 }
 
 // watch asks a random broker how far the group is. What is committed never goes back but in a seek, whoever is asked, and is never ahead
-// of what the members are done with.
+// of what the members are done with. Only the loss of committed records may take it back besides, and in no run with loads anything is
+// lost: TestSimGroupAfterLoss has that.
 func (l *groupLoad) watch() {
 	r := l.r
 	if r.quit {

@@ -204,6 +204,12 @@ func TestGroupAfterTruncation(t *testing.T) {
 		if q := d.fetch[TP{"t", 0}]; q == nil || q.GetRequest().GetOffset() != 12 {
 			t.Errorf("policy %d: goes on at %v, want 12", reset, q.GetRequest())
 		}
+		d.said = nil
+		d.poll()
+		d.records(0, 2)
+		d.poll() // done with [12, 14) of the new log: by its epoch the group takes it although 15 is committed
+		d.pass(6_000, true)
+		d.want("read on", "commit 1: 0=14@7; ")
 	}
 }
 

@@ -593,7 +593,8 @@ func (x *CommittedOffset) GetLeaderEpoch() int32 {
 	return 0
 }
 
-// OffsetCommit moves committed offsets forward, all of them or none. One that is lower than what is committed has no effect.
+// OffsetCommit moves committed offsets forward, all of them or none. One that is lower than what is committed has no effect,
+// unless its leader epoch is higher, both known: the log has lost what was committed.
 type OffsetCommit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CorrelationId uint64                 `protobuf:"varint,1,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
