@@ -214,9 +214,9 @@ func judgeGone(ask client.RecoverRequest, answers []heard) (g stranded, led, fad
 		led = led || h.x.Leader != 0
 		have = append(have, h)
 	}
-	g.Stranded = true
-	if len(have) > 0 {
-		g.choose(have)
+	g.choose(have, led)
+	if g.Node == 0 && ask.Metadata && problem == "" {
+		problem = "no copy is left"
 	}
 	if problem != "" {
 		g.Problem = problem
@@ -228,8 +228,18 @@ func judgeGone(ask client.RecoverRequest, answers []heard) (g stranded, led, fad
 
 // choose finds the replica that holds most, and what it and the others have to give up first so that each can vote. Replicas whose logs end
 // alike may have applied different configurations: a majority is lost only if all of them say so.
-func (g *stranded) choose(have []*heard) {
-	best := slices.MaxFunc(have, func(a, b *heard) int {
+//
+// Who lost the whole log knows no configuration and has nothing to go on from.
+func (g *stranded) choose(have []*heard, led bool) {
+	copies := slices.DeleteFunc(slices.Clone(have), func(h *heard) bool { return h.x.Refilling && h.x.LastIndex == 0 })
+	if len(copies) == 0 {
+		g.Stranded = !led
+		for _, h := range have {
+			g.Others = append(g.Others, givesUp{Node: h.node, Refilling: true, addr: h.addr})
+		}
+		return
+	}
+	best := slices.MaxFunc(copies, func(a, b *heard) int {
 		switch {
 		case a.holdsMore(b):
 			return 1
@@ -240,13 +250,14 @@ func (g *stranded) choose(have []*heard) {
 	})
 	x := &best.x
 	g.Node, g.addr, g.LastTerm, g.LastIndex, g.LostFrom = best.node, best.addr, x.LastTerm, x.LastIndex, x.NextOffset
+	g.Stranded = true
 	g.LogStart, g.From, g.To, g.DropTo, g.Problem = max(x.LogStart, x.To), x.From, x.To, x.DropTo, x.Problem
 	g.Refilling = x.Refilling
 	for _, h := range have {
 		if h.x.LastTerm == x.LastTerm && h.x.LastIndex == x.LastIndex {
 			g.Stranded = g.Stranded && h.x.Stranded
 		}
-		if h == best || !h.x.Voter {
+		if h == best || !h.x.Voter && !h.x.Refilling {
 			continue
 		}
 		if h.x.Problem != "" && g.Problem == "" {
@@ -256,9 +267,6 @@ func (g *stranded) choose(have []*heard) {
 			g.Others = append(g.Others, givesUp{Node: h.node, Refilling: h.x.Refilling, DropTo: h.x.DropTo, From: h.x.From, To: h.x.To, addr: h.addr})
 			g.LogStart = max(g.LogStart, h.x.To)
 		}
-	}
-	if !x.Voter && g.Problem == "" && slices.ContainsFunc(have, func(h *heard) bool { return h.x.Voter }) {
-		g.Problem = fmt.Sprintf("node %d holds most and has no vote, while others that are left have one: this is not recovered by this command", g.Node)
 	}
 }
 
@@ -411,7 +419,7 @@ func (a *app) showStranded(plan []stranded) error {
 		case g.Problem != "" && g.Node == 0:
 			row = []string{g.Group, "", "", "", "", g.Problem}
 		case g.Node == 0:
-			row = []string{g.Group, "none", "", "nothing", "everything: no copy is left", ""}
+			row = []string{g.Group, "none", "", "nothing", "everything: no copy is left" + g.more(), ""}
 		case g.ask.Metadata:
 			row[3], row[4] = "", "topics and settings changed behind that entry"+g.more()
 		}

@@ -69,7 +69,7 @@ func (a *app) recover(ctx context.Context, k *client.Client, topic string, n int
 	if err != nil {
 		return err
 	}
-	if g := askGroup(ctx, k, brokers, client.RecoverRequest{Topic: topic, Partition: n}); g.Stranded && g.Problem == "" {
+	if g := askGroup(ctx, k, brokers, client.RecoverRequest{Topic: topic, Partition: n}); g.Stranded && g.Problem == "" && (g.Node != 0 || len(g.Others) == 0) {
 		return a.recoverStranded(ctx, k, loss{groups: []stranded{g}}, accept, yes, func() (loss, error) {
 			return loss{groups: []stranded{askGroup(ctx, k, brokers, g.ask)}}, nil
 		})

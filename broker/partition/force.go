@@ -68,12 +68,13 @@ func (r *Replica) beginForce(env *Env, gone []uint64) {
 	_ = r.node.Campaign() // if it is refused now, the election timeout asks again
 }
 
-// override gives the core the configuration of the log without those that are gone. Where no voter is left, this replica becomes one.
+// override gives the core the configuration of the log without those that are gone. This replica becomes a voter if it was none: it holds more
+// than the voters that are left.
 func (r *Replica) override() error {
 	keep := func(ids []uint64) []uint64 { return without(ids, r.force.gone) }
 	c := raft.ConfState{Voters: keep(r.conf.Voters), Learners: keep(r.conf.Learners), VotersOutgoing: keep(r.conf.VotersOutgoing), LearnersNext: keep(r.conf.LearnersNext), AutoLeave: r.conf.AutoLeave}
-	if len(c.Voters) == 0 {
-		c.Voters = []uint64{r.opts.ReplicaID}
+	if !slices.Contains(c.Voters, r.opts.ReplicaID) {
+		c.Voters = append(c.Voters, r.opts.ReplicaID)
 	}
 	if len(r.conf.VotersOutgoing) > 0 && len(c.VotersOutgoing) == 0 {
 		c.VotersOutgoing = slices.Clone(c.Voters) // joint as the log is, so that it is left as every other
@@ -104,7 +105,7 @@ func (r *Replica) forceStep() (joint bool, step *raft.ConfChangeSingle) {
 	if len(r.conf.VotersOutgoing) > 0 {
 		return true, nil
 	}
-	if len(without(r.conf.Voters, r.force.gone)) == 0 {
+	if !slices.Contains(r.conf.Voters, r.opts.ReplicaID) {
 		return false, &raft.ConfChangeSingle{Type: raft.ConfChangeAddNode, NodeID: r.opts.ReplicaID}
 	}
 	for _, id := range r.force.gone {

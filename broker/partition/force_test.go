@@ -47,6 +47,43 @@ func (x *lame) appendRefused() Reason {
 	return ""
 }
 
+// A learner holds more than the one voter that is left: it gets a vote, is elected with the other's, and the log gives both of them one.
+func TestForceOfALearner(t *testing.T) {
+	x := &lame{t: t, fs: vfs.NewMem()}
+	x.conf = &raft.ConfState{Voters: []uint64{1, 3, 4}, Learners: []uint64{2}}
+	x.open(segment.Mark{})
+	if r := x.recoverNow(true, 1, 4); !r.Done || !r.Stranded || r.Voter {
+		t.Fatalf("%+v", r)
+	}
+	for range 200 {
+		x.r.Tick(&x.env)
+		x.step()
+		sent := x.sent
+		x.sent = nil
+		for _, m := range sent { // replica 3 says yes to everything
+			a := raft.Message{From: 3, Term: m.Term}
+			switch {
+			case m.To != 3:
+				continue
+			case m.Type == raft.MsgRequestPreVote:
+				a.Type = raft.MsgRequestPreVoteResponse
+			case m.Type == raft.MsgRequestVote:
+				a.Type = raft.MsgRequestVoteResponse
+			case m.Type == raft.MsgAppend:
+				a.Type, a.Index = raft.MsgAppendResponse, m.Index+uint64(len(m.Entries))
+			case m.Type == raft.MsgHeartbeat:
+				a.Type, a.Context = raft.MsgHeartbeatResponse, m.Context
+			default:
+				continue
+			}
+			x.step(a)
+		}
+	}
+	if !x.r.IsLeader() || x.r.force.on || !sameConf(x.r.conf, raft.ConfState{Voters: []uint64{2, 3}}) {
+		t.Fatalf("leader %v, %+v, %+v", x.r.IsLeader(), x.r.conf, x.r.force)
+	}
+}
+
 // stranded3 is replica 2 of three that holds entries 2 to 9 of a leader, which commits none behind 7.
 func stranded3(t *testing.T) *lame {
 	t.Helper()
@@ -120,30 +157,65 @@ func TestForceGoesOnAlone(t *testing.T) {
 	}
 }
 
-// A crash before the log says so leaves the group as it was: nobody is elected, and the operator asks again.
+// A crash before the log says so forgets the override: nobody is elected, and the operator asks again. What was committed by it until then stays,
+// be it nothing, or the removal of one of those that are gone.
 func TestForceIsForgottenByACrash(t *testing.T) {
-	x := stranded3(t)
-	x.recoverNow(true, 1, 3)
-	x.hard.Commit = min(x.hard.Commit, 9) // of what came with the force nothing was journalled as committed
-	if err := x.r.Close(&x.env); err != nil {
-		t.Fatal(err)
+	for _, left := range []int{3, 2} { // voters in the log's configuration, as journalled
+		x := stranded3(t)
+		x.recoverStopped(func() bool {
+			return x.r.log.LastIndex() > 9 && len(x.r.conf.Voters) == left && (left == 3 || x.hard.Commit >= x.r.applied)
+		}, 1, 3)
+		if left == 3 {
+			x.hard.Commit = min(x.hard.Commit, 9) // of what came with the force nothing was journalled as committed
+		}
+		commit := x.hard.Commit
+		if err := x.r.Close(&x.env); err != nil {
+			t.Fatal(err)
+		}
+		x.open(segment.Mark{})
+		for range 50 {
+			x.r.Tick(&x.env)
+			x.step()
+		}
+		if x.r.role == raft.StateLeader || len(x.r.conf.Voters) != left || x.r.applied != commit {
+			t.Fatalf("role %v with a configuration that no log knows: %+v, applied %d of %d", x.r.role, x.r.conf, x.r.applied, commit)
+		}
+		if r := x.recoverNow(true, 1, 3); !r.Done || !r.Stranded || len(r.Gone) != left-1 {
+			t.Fatalf("asked again: %+v", r)
+		}
+		for range 20 {
+			x.r.Tick(&x.env)
+			x.step()
+		}
+		if !x.r.IsLeader() || len(x.r.conf.Voters) != 1 {
+			t.Fatalf("asked again: %+v", x.r.conf)
+		}
 	}
-	x.open(segment.Mark{})
-	for range 50 {
+}
+
+// recoverStopped forces until something holds, looked at after each step and its sync.
+func (x *lame) recoverStopped(holds func() bool, gone ...uint64) {
+	x.t.Helper()
+	x.r.Do(&x.env, &Request{Op: OpRecover, Offset: RecoverForce, Gone: gone})
+	for range 200 {
+		x.r.EndStep(&x.env)
+		if item, ok := x.r.Sync(); ok {
+			if item.Hard != nil {
+				x.hard = *item.Hard
+			}
+			var err error
+			if item.Log != nil {
+				err = item.Log.Do()
+			}
+			x.r.Synced(&x.env, item, err)
+		}
+		if x.r.force.on && holds() {
+			x.env.Replies = nil
+			return
+		}
 		x.r.Tick(&x.env)
-		x.step()
 	}
-	if x.r.role == raft.StateLeader {
-		t.Fatal("it leads with a configuration that no log knows")
-	}
-	x.recoverNow(true, 1, 3)
-	for range 20 {
-		x.r.Tick(&x.env)
-		x.step()
-	}
-	if !x.r.IsLeader() || len(x.r.conf.Voters) != 1 {
-		t.Fatalf("asked again: %+v", x.r.conf)
-	}
+	x.t.Fatalf("it never holds: %+v", x.r.conf)
 }
 
 // While a leader is heard, or a majority is left, nothing is forced.

@@ -146,3 +146,75 @@ func TestSimRecoverLostEverywhere(t *testing.T) {
 		agreeOnSealed(t, w, seed, part)
 	}
 }
+
+// Two of four voters are gone for good, and one of the two that are left lost its log. Neither can be elected: the one that is whole has no
+// majority, and needs the other, which votes for nobody. An operator has that one give up what it lost, and the whole one go on without those
+// that are gone: it is elected, with all that it held, and the two take records again.
+func TestSimForceBesideALostLog(t *testing.T) {
+	for _, seed := range seeds(t) {
+		t.Logf("seed %d", seed)
+		o := fillOptions(seed)
+		o.LossPercent, o.DupPercent, o.Brokers = 0, 0, 4
+		w := NewWorld(o)
+		if err := errors.Join(w.Start(), w.Register()); err != nil {
+			failure(t, w, seed, "start: %v", err)
+		}
+		topic, err := w.CreateTopic("t", 1, 4)
+		if err != nil {
+			failure(t, w, seed, "create: %v", err)
+		}
+		part := &topic.Partitions[0]
+		writer := w.NewWriter(7, topic, 0, 400)
+		writer.Start()
+		if !w.RunUntil(60e9, writer.Done) {
+			failure(t, w, seed, "not written")
+		}
+		healed(t, w, seed, topic)
+		quiet(w)
+		var gone []uint64
+		for _, r := range part.Replicas {
+			if r.NodeID > 2 {
+				w.Node(r.NodeID).Crash()
+				gone = append(gone, r.ID)
+			}
+		}
+		best, other := w.Node(1), w.Node(2)
+		best.Crash() // as a leader it would fill the other
+		other.Crash()
+		if !other.wreck(t, part.Group) {
+			failure(t, w, seed, "nothing to wreck")
+		}
+		boot(t, w, best.id, seed)
+		boot(t, w, other.id, seed)
+		ask := func(n *Node, how int64) (x *partition.Recovery) {
+			q := partition.Request{Op: partition.OpRecover, Group: part.Group, Deadline: w.now + 5e9, Offset: how, Gone: gone}
+			n.Request(q, func(r partition.Reply) { x = r.Recovery })
+			if !w.RunUntil(10e9, func() bool { return x != nil }) {
+				failure(t, w, seed, "node %d: no answer", n.id)
+			}
+			return x
+		}
+		w.RunFor(15e9)
+		if x := ask(other, partition.RecoverPlan); !x.Refilling || x.LastIndex != 0 || x.Problem != "" { // it does not know the configuration
+			failure(t, w, seed, "the other one would %+v", x)
+		}
+		if x := ask(best, partition.RecoverPlan); x.Refilling || !x.Stranded || x.Problem != "" {
+			failure(t, w, seed, "the whole one would %+v", x)
+		}
+		for _, x := range []*partition.Recovery{ask(other, partition.RecoverVotes), ask(best, partition.RecoverForce)} {
+			if !x.Done {
+				failure(t, w, seed, "accepted: %+v", x)
+			}
+		}
+		if !w.RunUntil(20e9, func() bool { return best.Replica(part.Group).IsLeader() }) {
+			failure(t, w, seed, "no leader after the loss was accepted")
+		}
+		if x := ask(best, partition.RecoverPlan); x.Stranded || x.Leader != best.id {
+			failure(t, w, seed, "it leads, and says %+v", x)
+		}
+		all, err := w.ReadFrom(best.id, part, 0, 30e9)
+		if err != nil || len(all) != len(writer.Acked) {
+			failure(t, w, seed, "%d records of %d: %v", len(all), len(writer.Acked), err)
+		}
+	}
+}
