@@ -56,13 +56,18 @@ type Floods struct {
 	unfinished unfinished
 
 	goAwayTime, goAwayRests time.Duration // see their defaults; set before connections come
+
+	start time.Time
 }
+
+// ms is how long after the start something is.
+func (f *Floods) ms(at time.Time) int64 { return at.Sub(f.start).Milliseconds() }
 
 // NewFloods makes the bounds of a listener. prove: callers must prove who they are. unfinished bounds the bytes of messages that clients
 // began and no call has taken (Who.Taken), on all connections; one may hold half of it (and 20 MiB in any case). 0: UnfinishedBytesDefault,
 // negative: no bound.
 func NewFloods(prove bool, unfinishedBytes int64) *Floods {
-	f := &Floods{prove: prove, goAwayTime: goAwayTimeDefault, goAwayRests: goAwayRestsDefault}
+	f := &Floods{prove: prove, start: time.Now(), goAwayTime: goAwayTimeDefault, goAwayRests: goAwayRestsDefault}
 	if unfinishedBytes == 0 {
 		unfinishedBytes = UnfinishedBytesDefault
 	}
@@ -128,7 +133,7 @@ type floodConn struct {
 	floods  *Floods
 	proven  atomic.Bool // somebody has proved who he is in a call
 	strikes atomic.Int64
-	ending  atomic.Bool // it will be closed soon: what comes is nobody's
+	ending  atomic.Bool // set under floods.unfinished's lock: it will be closed soon, and what comes is nobody's
 
 	head   [frameHeadBytes]byte
 	have   int // of head
@@ -147,7 +152,7 @@ type floodConn struct {
 	// Of floods.principals, under its lock:
 	principals      []string // whose connection it is
 	refused, closed bool     // it takes no further calls
-	uncounted       bool     // of floods.unfinished, under its lock: it is closed, or will be
+	uncounted       bool     // of floods.unfinished, under its lock: it is closed
 }
 
 var errFlood = errors.New("closed: it sent many more frames that carry nothing than any client needs")
@@ -195,11 +200,11 @@ func (c *floodConn) noteWritten(kind, flags byte, id uint32) {
 
 // settle counts what the messages of the connection hold that no call has taken.
 func (c *floodConn) settle(now time.Time) error {
-	change, took := c.streams.told(c.floods.unfinished.untold)
-	if change == 0 && !took {
+	change := c.streams.told(c.floods.unfinished.untold)
+	if change == (holding{}) {
 		return nil
 	}
-	return c.floods.unfinished.add(c, change, took, now)
+	return c.floods.unfinished.add(c, change, c.floods.ms(now))
 }
 
 // goAwayTimeDefault is how long a connection that is to be closed may take to say why, goAwayRestsDefault how long that rests with the client: a
@@ -210,10 +215,9 @@ const (
 )
 
 // goAway closes the connection and tells the client why (RFC 9113 §6.8, ENHANCE_YOUR_CALM), if he reads. What else is written may come
-// between: then he is told nothing. Nothing that he sends is received any more.
+// between: then he is told nothing. Nothing that he sends is received any more (ending).
 func (c *floodConn) goAway(why string) {
 	const enhanceYourCalm = 0xb
-	c.ending.Store(true)
 	b := binary.BigEndian.AppendUint32(nil, uint32(8+len(why))<<8|frameGoAway)
 	b = append(b, make([]byte, 1+4)...)                 // no flags, stream 0
 	b = binary.BigEndian.AppendUint32(b, math.MaxInt32) // any stream may have been processed
@@ -235,6 +239,7 @@ func (c *floodConn) Close() error {
 		c.floods.principals.leave(c)
 		c.holds.close()
 		c.floods.unfinished.leave(c)
+		_ = c.SetReadDeadline(time.Unix(1, 0)) // gRPC lets go of what it holds now, not when an alert is written to who does not read
 	})
 	return c.Conn.Close()
 }
@@ -242,11 +247,12 @@ func (c *floodConn) Close() error {
 // scan passes over frames that came now and tells how long they must wait.
 func (c *floodConn) scan(p []byte, now time.Time) (wait time.Duration) {
 	var counts [frameKindsSlow]int
+	ms := c.floods.ms(now)
 	for len(p) > 0 {
 		if c.skip > 0 {
 			n := min(c.skip, len(p))
 			if c.skip -= n; c.head[3] == frameData && c.floods.unfinished.max > 0 {
-				c.streams.data(p[:n], c.skip, c.head[4]&flagDataLast != 0, streamOf(c.head[:]))
+				c.streams.data(p[:n], c.skip, c.head[4]&flagDataLast != 0, streamOf(c.head[:]), ms)
 			}
 			p = p[n:]
 			continue

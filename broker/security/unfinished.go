@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"sync"
-	"time"
 )
 
 // gRPC before each message: a byte of flags, four of its length.
@@ -16,6 +15,12 @@ const (
 	unfinishedConnMin      = 20 << 20  // what one connection may hold at the least: its longest message
 )
 
+// Bounds of connections that are told why they are closed, which takes them some time; others are closed at once.
+const (
+	gentleMax      = 16 // at a time
+	gentleMaxShare = 4  // what they hold together is at most max divided by this, if they are more than one
+)
+
 // unfinished bounds the bytes of messages that no call has taken, of one connection and of all: their end has not come, or the call does
 // not receive, as when its answers are not read. gRPC keeps them: up to its window of each stream, and the whole of each message that a
 // call has begun to take. Beyond a bound a connection is closed.
@@ -23,94 +28,144 @@ type unfinished struct {
 	connMax, max int64 // 0: no bound
 	untold       int64 // a connection tells of so many bytes at once, and less when it likes
 
-	mu    sync.Mutex
-	all   int64
-	conns map[*floodConn]*pending
+	mu     sync.Mutex
+	all    int64 // bytes that connections hold, those among them that will be closed
+	ending int64 // of all: of those that will be closed
+	gentle int   // connections that are told why they will be closed
+	conns  map[*floodConn]*pending
 }
 
 // pending is what one connection holds.
 type pending struct {
-	bytes int64     // less than 0 while what a stream took is told after its end
-	taken time.Time // when a message of it was last taken, or its first began
+	holding
+	ending bool // it will be closed: it is no candidate, and counts in all until it is
+	gentle bool // with ending: it is told why
 }
+
+// holding is what a connection's streams hold, or a change of it.
+type holding struct {
+	bytes int64 // less than 0 while what a stream took is told after its end
+	// moment is the sum of each stream's bytes times when its backlog began (ms). It may wrap around, as sums and products of it do: bytes x
+	// ms of age, which is what it is for, are within 63 bits.
+	moment int64
+}
+
+func (h *holding) add(change holding) {
+	h.bytes += change.bytes
+	h.moment += change.moment
+}
+
+// weight is bytes times ms since they came; now may be before that. Bytes that have just come weigh a little, too.
+func (h *holding) weight(now int64) int64 { return max(h.bytes*now-h.moment, 0) + 10*max(h.bytes, 0) }
 
 var errUnfinished = errors.New("OVERLOADED: closed, its messages that no call has taken are more than it may hold: end them, and read the answers")
 
-// add notes that a connection holds n bytes more, and whether one of its messages was taken. It closes connections until the bounds
-// hold: c itself if it is beyond its own, else those that have held the most for the longest time without any message taken.
-func (u *unfinished) add(c *floodConn, n int64, taken bool, now time.Time) error {
+// doomed is a connection that is to be closed.
+type doomed struct {
+	conn   *floodConn
+	gentle bool
+}
+
+// add notes what a connection holds more. It closes connections until the bounds hold for the others: c itself if it is beyond its own,
+// else those that have held the most for the longest time. now is ms since some time.
+func (u *unfinished) add(c *floodConn, change holding, now int64) (err error) {
 	u.mu.Lock()
+	bad := u.count(c, change, now)
+	u.mu.Unlock()
+	for _, b := range bad {
+		b.conn.floods.closed.Add(1)
+		b.conn.floods.overfull.Add(1)
+		if b.conn == c {
+			err = errUnfinished
+		}
+		if b.gentle {
+			go b.conn.goAway(errUnfinished.Error()) // ends within seconds: at most this and one alert are written
+		} else {
+			go func() { _ = b.conn.Close() }() // ends within seconds: at most one alert is written
+		}
+	}
+	return err
+}
+
+// count is add, but for closing. mu is held.
+func (u *unfinished) count(c *floodConn, change holding, now int64) (bad []doomed) {
 	if c.uncounted {
-		u.mu.Unlock()
 		return nil
 	}
 	p := u.conns[c]
 	if p == nil {
-		p = &pending{taken: now}
+		p = &pending{}
 		if u.conns == nil {
 			u.conns = map[*floodConn]*pending{}
 		}
 		u.conns[c] = p
 	}
-	if taken && now.After(p.taken) {
-		p.taken = now
+	p.add(change)
+	u.all += change.bytes
+	if p.ending {
+		u.ending += change.bytes
+		return nil
 	}
-	p.bytes += n
-	u.all += n
-	if p.bytes == 0 {
+	if p.holding == (holding{}) {
 		delete(u.conns, c)
 	}
-	var bad []*floodConn
 	if p.bytes > u.connMax {
-		bad = append(bad, c)
-		u.forget(c)
+		bad = append(bad, u.end(c, p))
 	}
-	for u.all > u.max {
-		worst := u.worst(now)
+	for u.all-u.ending > u.max {
+		worst, p := u.worst(now)
 		if worst == nil { // what is counted is nobody's: a fault of ours, which is no reason to end the broker
 			break
 		}
-		bad = append(bad, worst)
-		u.forget(worst)
+		bad = append(bad, u.end(worst, p))
 	}
-	u.mu.Unlock()
-	var err error
-	for _, b := range bad {
-		b.floods.closed.Add(1)
-		b.floods.overfull.Add(1)
-		if b == c {
-			err = errUnfinished
-		}
-		go b.goAway(errUnfinished.Error()) // ends within seconds: at most this and one alert are written
-	}
-	return err
+	return bad
 }
 
-// worst is the connection with the most bytes times the time since a message of it was last taken, nil if none is counted. now may be
-// before that: it was read before mu was locked. mu is held.
-func (u *unfinished) worst(now time.Time) (worst *floodConn) {
-	most := -1.0
+// worst is the connection with the most bytes times the time that they have been there, nil if none is counted. mu is held.
+func (u *unfinished) worst(now int64) (worst *floodConn, of *pending) {
+	most := int64(-1)
 	for c, p := range u.conns {
-		if weight := float64(p.bytes) * (max(now.Sub(p.taken), 0) + 10*time.Millisecond).Seconds(); weight > most {
-			worst, most = c, weight
+		if p.ending {
+			continue
+		}
+		if weight := p.weight(now); weight > most {
+			worst, of, most = c, p, weight
 		}
 	}
-	return worst
+	return worst, of
 }
 
-// forget counts a connection no longer: it is closed, or will be. mu is held.
-func (u *unfinished) forget(c *floodConn) {
-	c.uncounted = true
-	if p := u.conns[c]; p != nil {
-		u.all -= p.bytes
-		delete(u.conns, c)
+// end makes a connection one that will be closed: nothing that it sends is received from now on. What it holds counts until it leaves. Many
+// at a time, or with much, are closed without a word: what they hold is not to be there beside what others hold by now. mu is held.
+func (u *unfinished) end(c *floodConn, p *pending) doomed {
+	p.gentle = u.gentle == 0 || u.gentle < gentleMax && u.ending+p.bytes <= u.max/gentleMaxShare
+	p.ending = true
+	c.ending.Store(true)
+	u.ending += p.bytes
+	if p.gentle {
+		u.gentle++
 	}
+	return doomed{c, p.gentle}
 }
 
+// leave counts a connection no longer: it is closed.
 func (u *unfinished) leave(c *floodConn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.forget(c)
+	c.uncounted = true
+	p := u.conns[c]
+	if p == nil {
+		return
+	}
+	delete(u.conns, c)
+	u.all -= p.bytes
+	if p.ending {
+		u.ending -= p.bytes
+	}
+	if p.gentle {
+		u.gentle--
+	}
 }
 
 // inbound is a stream of one connection on which the client may send: where in a message it is.
@@ -123,13 +178,29 @@ type inbound struct {
 	whole  int64    // bytes of messages that are here to their ends and that no call has taken, their heads among them
 	sizes  []uint32 // of these, in order, without their heads
 	closed bool     // the client sends no more
+
+	// since is when the oldest message that no call has taken came, or a little later (ms): of a backlog's first behind messages, all that
+	// were there when the backlog before it had been taken. So who takes one small message after the other makes the rest no younger.
+	since  int64
+	behind int
 }
 
 func (s *inbound) held() int64 { return s.got + s.whole }
 
-// take passes over bytes of the stream and tells by how much the bytes held change.
-func (s *inbound) take(p []byte) (change int64) {
-	before := s.held()
+// moment is holding.moment of the stream.
+func (s *inbound) moment() int64 { return s.held() * s.since }
+
+// begin begins a backlog with all that is here now.
+func (s *inbound) begin(now int64) {
+	s.since, s.behind = now, len(s.sizes)
+	if s.got > 0 {
+		s.behind++
+	}
+}
+
+// take passes over bytes of the stream that came now and tells by how much what is held changes.
+func (s *inbound) take(p []byte, now int64) (change holding) {
+	before := holding{s.held(), s.moment()}
 	for len(p) > 0 {
 		if s.have < messageHeadBytes {
 			n := copy(s.head[s.have:], p)
@@ -147,7 +218,10 @@ func (s *inbound) take(p []byte) (change int64) {
 			s.whole, s.sizes = s.whole+messageHeadBytes+int64(size), append(s.sizes, size)
 		}
 	}
-	return s.held() - before
+	if before.bytes == 0 {
+		s.begin(now)
+	}
+	return holding{s.held() - before.bytes, s.moment() - before.moment}
 }
 
 // inbounds are the streams of one connection that a client has opened and that have not ended, and what they hold. Who reads and who writes
@@ -155,9 +229,9 @@ func (s *inbound) take(p []byte) (change int64) {
 type inbounds struct {
 	mu      sync.Mutex
 	open    map[uint32]*inbound
-	change  int64 // of the bytes held, not yet told
-	known   int64 // bytes held, as told
-	took    bool  // a call took a message, not yet told
+	change  holding // not yet told
+	known   int64   // bytes held, as told
+	took    bool    // a call took a message, not yet told
 	current *inbound
 	padding int // bytes at the end of the current frame that are none of a message; -1: the next byte says how many
 }
@@ -190,8 +264,8 @@ func (b *inbounds) begin(kind, flags byte, id uint32, length int) {
 	}
 }
 
-// data is told the bytes of a frame's payload in their order; left is how many of the frame follow them.
-func (b *inbounds) data(p []byte, left int, last bool, id uint32) {
+// data is told the bytes of a frame's payload in their order, when they come (ms); left is how many of the frame follow them.
+func (b *inbounds) data(p []byte, left int, last bool, id uint32, now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.current == nil {
@@ -203,7 +277,7 @@ func (b *inbounds) data(p []byte, left int, last bool, id uint32) {
 	if over := b.padding - left; over > 0 { // the end of p is padding
 		p = p[:max(len(p)-over, 0)]
 	}
-	b.change += b.current.take(p)
+	b.change.add(b.current.take(p, now))
 	if last && left == 0 {
 		b.last(id)
 	}
@@ -224,18 +298,22 @@ func (b *inbounds) settled(id uint32, s *inbound) {
 	}
 }
 
-// taken is told that a call took the next message of its stream.
-func (b *inbounds) taken(id uint32) {
+// taken is told that a call took the next message of its stream now (ms).
+func (b *inbounds) taken(id uint32, now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.open[id]
 	if s == nil || len(s.sizes) == 0 {
 		return
 	}
-	n := messageHeadBytes + int64(s.sizes[0])
+	n, moment := messageHeadBytes+int64(s.sizes[0]), s.moment()
 	s.sizes = s.sizes[1:]
 	s.whole -= n
-	b.change, b.took = b.change-n, true
+	if s.behind--; s.behind <= 0 {
+		s.begin(now)
+	}
+	b.change.add(holding{-n, s.moment() - moment})
+	b.took = true
 	b.settled(id, s)
 }
 
@@ -246,7 +324,7 @@ func (b *inbounds) end(id uint32) {
 		return
 	}
 	delete(b.open, id)
-	b.change -= s.held()
+	b.change.add(holding{-s.held(), -s.moment()})
 	if b.current == s {
 		b.current = nil
 	}
@@ -261,16 +339,16 @@ func (b *inbounds) refused(id uint32) {
 
 // told returns what has changed since it was last asked, if that is as much as untold: small messages that are taken at once are told
 // to nobody. A connection of which something is known tells each time that a message was taken.
-func (b *inbounds) told(untold int64) (change int64, took bool) {
+func (b *inbounds) told(untold int64) (change holding) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if max(b.change, -b.change) < untold && !(b.took && b.known > 0) {
-		return 0, false
+	if max(b.change.bytes, -b.change.bytes) < untold && !(b.took && b.known > 0) {
+		return holding{}
 	}
-	change, took = b.change, b.took
-	b.known += change
-	b.change, b.took = 0, false
-	return change, took
+	change = b.change
+	b.known += change.bytes
+	b.change, b.took = holding{}, false
+	return change
 }
 
 // heads passes over the frames that the broker writes.

@@ -153,7 +153,7 @@ func TestUnfinishedIsCounted(t *testing.T) {
 			}
 		}
 		if a.taking > 0 {
-			c.streams.taken(a.taking)
+			c.streams.taken(a.taking, f.ms(now))
 		}
 		if err := c.settle(now); err != nil {
 			t.Fatal(err)
@@ -162,6 +162,16 @@ func TestUnfinishedIsCounted(t *testing.T) {
 		if got, want := f.Unfinished(), w.all(); got != want {
 			t.Fatalf("seed %d, after act %d: %d bytes are counted, the client has sent %d", seed, i, got, want)
 		}
+		moment := int64(0)
+		for id, x := range c.streams.open {
+			if moment += x.moment(); x.held() > 0 && x.behind == 0 || x.since > f.ms(now) {
+				t.Fatalf("seed %d, after act %d: stream %d holds %d bytes since %d ms, %d messages before the next backlog", seed, i, id, x.held(), x.since, x.behind)
+			}
+		}
+		if p := f.unfinished.conns[c]; p != nil && p.moment != moment || p == nil && moment != 0 {
+			t.Fatalf("seed %d, after act %d: %+v is counted, the moment is %d", seed, i, p, moment)
+		}
+		now = now.Add(time.Duration(rng.IntN(20)) * time.Millisecond)
 	}
 	if most < 50_000 {
 		t.Errorf("at most %d bytes were held: the test shows little", most)
@@ -189,7 +199,7 @@ func TestUnfinishedIsToldInParts(t *testing.T) {
 		if held := send(1000); held != 0 {
 			t.Fatalf("%d bytes are told of one small message", held)
 		}
-		c.streams.taken(1)
+		c.streams.taken(1, f.ms(now))
 	}
 	var held int64
 	for range 20 {
@@ -199,7 +209,7 @@ func TestUnfinishedIsToldInParts(t *testing.T) {
 		t.Errorf("%d bytes are told of 20 messages of 1000", held)
 	}
 	for range 20 {
-		c.streams.taken(1)
+		c.streams.taken(1, f.ms(now))
 	}
 	if err := c.settle(now); err != nil || f.Unfinished() != 0 {
 		t.Errorf("%d bytes are told when all is taken: %v", f.Unfinished(), err)
@@ -214,6 +224,13 @@ func isClosed(t *testing.T, other net.Conn) {
 	if _, err := other.Read(make([]byte, 1)); errors.As(err, &timeout) && timeout.Timeout() {
 		t.Error("the connection is not closed")
 	}
+}
+
+// staying is what the connections hold that will not be closed.
+func (f *Floods) staying() int64 {
+	f.unfinished.mu.Lock()
+	defer f.unfinished.mu.Unlock()
+	return f.unfinished.all - f.unfinished.ending
 }
 
 // A connection that holds too much is closed. If all hold too much together, those that hold most and end nothing go, not the one that
@@ -241,7 +258,13 @@ func TestUnfinishedIsBounded(t *testing.T) {
 	if err := half(c, 3, 10); !errors.Is(err, errUnfinished) {
 		t.Errorf("more than one may hold: %v", err)
 	}
+	if !c.ending.Load() || f.Unfinished() != 1010 {
+		t.Errorf("%d bytes are held until it is closed, want 1010; receives nothing: %t", f.Unfinished(), c.ending.Load())
+	}
 	isClosed(t, other)
+	for deadline := time.Now().Add(30 * time.Second); f.Unfinished() > 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
 	if f.Unfinished() != 0 || f.Closed() != 1 {
 		t.Errorf("%d bytes are held, %d connections were closed; want 0 and 1", f.Unfinished(), f.Closed())
 	}
@@ -267,7 +290,7 @@ func TestUnfinishedIsBounded(t *testing.T) {
 	if good.scan(frameOn(1, frameData, 0, message(10_000)[900:]), now); connBytes(good) != 900 {
 		t.Fatal("it is told before it is settled")
 	}
-	good.streams.taken(1)
+	good.streams.taken(1, f.ms(now))
 	if good.settle(now) != nil { // taken, and the next one begins
 		t.Fatal("a client was closed whose messages are taken")
 	}
@@ -280,8 +303,8 @@ func TestUnfinishedIsBounded(t *testing.T) {
 	if err := half(last, 1, 200); err != nil {
 		t.Errorf("the client that came last was closed for what others hold: %v", err)
 	}
-	if f.Unfinished() > 2000 || f.Closed() != 2 || f.Overfull() != 2 {
-		t.Errorf("%d bytes are held, %d connections were closed, %d for that; want at most 2000 and 2", f.Unfinished(), f.Closed(), f.Overfull())
+	if f.staying() > 2000 || f.Closed() != 2 || f.Overfull() != 2 {
+		t.Errorf("%d bytes are held, %d connections were closed, %d for that; want at most 2000 and 2", f.staying(), f.Closed(), f.Overfull())
 	}
 	closed := 0
 	for _, other := range bad {
@@ -332,16 +355,113 @@ func TestUnfinishedSeesTimeGoBack(t *testing.T) {
 	}
 	b, c := conn(), conn()
 	early := time.Now()
-	late := early.Add(30 * time.Millisecond)
+	late := f.ms(early.Add(30 * time.Millisecond))
 	for _, x := range []struct {
 		conn  *floodConn
 		bytes int64
 	}{{a, 31 << 20}, {b, 31 << 20}, {c, 1 << 20}} {
-		if err := f.unfinished.add(x.conn, x.bytes, true, late); err != nil {
+		if err := f.unfinished.add(x.conn, holding{x.bytes, x.bytes * late}, late); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := f.unfinished.add(c, 2<<20, false, early); err != nil || f.Closed() != 1 {
+	if err := f.unfinished.add(c, holding{2 << 20, 2 << 20 * f.ms(early)}, f.ms(early)); err != nil || f.Closed() != 1 {
 		t.Errorf("%v, %d connections are closed, want 1: one of the two that hold most", err, f.Closed())
+	}
+}
+
+// Who holds most for the longest time goes, though calls take small messages of it all the time: on another stream, or the first of many on
+// the same one. Who holds nearly as much for a moment stays.
+func TestUnfinishedAgesByStream(t *testing.T) {
+	for name, trickle := range map[string]bool{"another stream": false, "the same stream": true} {
+		f, c, _, _ := handshaken(t, false)
+		f.unfinished.connMax, f.unfinished.max = 2000, 2000
+		now := time.Now()
+		open := func() *floodConn {
+			_, c, _, _ := handshaken(t, false)
+			c.floods = f
+			c.scan(append([]byte(preface), frameOn(1, frameHeaders, 4, nil)...), now)
+			return c
+		}
+		send := func(c *floodConn, id uint32, n int, settle bool) {
+			c.scan(frameOn(id, frameData, 0, message(n-messageHeadBytes)), now)
+			if err := c.settle(now); settle && err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.scan(append([]byte(preface), append(frameOn(1, frameHeaders, 4, nil), frameOn(3, frameHeaders, 4, nil)...)...), now)
+		small := uint32(3)
+		if trickle {
+			small = 1
+		}
+		for range 100 {
+			send(c, 1, 10, true)
+		}
+		take := func() {
+			now = now.Add(time.Second)
+			send(c, small, 10, true)
+			c.streams.taken(small, f.ms(now))
+			if err := c.settle(now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 60 {
+			take()
+		}
+		good := open()
+		send(good, 1, 900, true)
+		take()
+		last := open()
+		send(last, 1, 200, false)
+		if !c.ending.Load() || good.ending.Load() || last.ending.Load() {
+			t.Errorf("%s: closed are: who held most %t, who held it for a moment %t, who came last %t", name, c.ending.Load(), good.ending.Load(), last.ending.Load())
+		}
+	}
+}
+
+// What a connection holds that is told why it is closed counts until it is: such are few, and hold little beside what all may; more are
+// closed at once. Those that stay are within the bound, and none of them goes for what those hold that go.
+func TestUnfinishedEndsAreBounded(t *testing.T) {
+	for _, x := range []struct {
+		name                 string
+		max                  int64
+		conns, bytes, gentle int
+	}{
+		{"with much", 4000, 40, 500, 2},
+		{"many", 320, 200, 2, gentleMax},
+		{"the largest", 4000, 5, 2000, 1},
+	} {
+		f := NewFloods(false, 0)
+		f.unfinished.untold, f.unfinished.connMax, f.unfinished.max = 0, x.max, x.max
+		f.goAwayTime = time.Hour // the clients do not read
+		now := time.Now()
+		stay := int(x.max) / x.bytes
+		var others []net.Conn
+		for i := range x.conns {
+			_, c, _, other := handshaken(t, false)
+			c.floods = f
+			others = append(others, other)
+			c.scan(append([]byte(preface), append(frameOn(1, frameHeaders, 4, nil), frameOn(1, frameData, 0, message(10_000)[:x.bytes])...)...), now)
+			now = now.Add(time.Second)
+			_ = c.settle(now)
+			if want := int64(min(i+1, stay) * x.bytes); f.staying() != want {
+				t.Fatalf("%s: %d bytes are held by those that stay, want %d", x.name, f.staying(), want)
+			}
+		}
+		want := int64((stay + x.gentle) * x.bytes)
+		for deadline := time.Now().Add(30 * time.Second); f.Unfinished() != want && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if f.Unfinished() != want || f.unfinished.gentle != x.gentle || f.Overfull() != int64(x.conns-stay) {
+			t.Errorf("%s: %d bytes are held, %d connections are told why, %d closed; want %d, %d, %d", x.name, f.Unfinished(), f.unfinished.gentle, f.Overfull(), want, x.gentle, x.conns-stay)
+		}
+		for _, other := range others {
+			_ = other.Close()
+		}
+		for deadline := time.Now().Add(30 * time.Second); f.Unfinished() != f.staying() && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if f.Unfinished() != f.staying() {
+			t.Errorf("%s: %d bytes are held of connections that are closed", x.name, f.Unfinished()-f.staying())
+		}
 	}
 }

@@ -105,7 +105,7 @@ func (w *Who) Taken(ctx context.Context) (taken func()) {
 	if c == nil || id == 0 {
 		return func() {}
 	}
-	return func() { c.streams.taken(id) }
+	return func() { c.streams.taken(id, c.floods.ms(time.Now())) }
 }
 
 // streamNumber is the number of a call's stream in its connection, 0 if there is none. gRPC knows it and does not tell: it is read where
