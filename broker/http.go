@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	"runtime"
@@ -41,7 +42,14 @@ var httpLimits = security.Limits{Conns: 512, ConnsPerAddr: 64}
 // httpServer serves what operators and orchestrators ask.
 func (b *Broker) httpServer(n *node) *http.Server {
 	return &http.Server{Handler: b.httpHandler(n.access), ReadHeaderTimeout: httpHeaderTimeout, ReadTimeout: httpReadTimeout, IdleTimeout: httpIdleTimeout, MaxHeaderBytes: httpHeaderBytesMax,
-		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)} // strangers must not fill a log
+		ConnContext: withVerdict, ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)} // strangers must not fill a log
+}
+
+type verdictKey struct{}
+
+// withVerdict gives a connection the verdict of its certificate, which is verified seldom, not for every request.
+func withVerdict(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, verdictKey{}, &security.Verdict{})
 }
 
 // httpRoutes are all paths of the HTTP port (interface.md §5): /livez says that the loops run and the disk takes writes, never whether
@@ -121,7 +129,8 @@ func (b *Broker) mayGet(a *access, r *http.Request, path string) error {
 		return nil
 	}
 	principal := ""
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && a.http.StillGood(*r.TLS) == nil {
+	verdict, _ := r.Context().Value(verdictKey{}).(*security.Verdict)
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && a.http.StillGoodOn(verdict, *r.TLS, time.Now()) == nil {
 		principal = r.TLS.PeerCertificates[0].Subject.CommonName
 	}
 	if n := b.running.Load(); n != nil {

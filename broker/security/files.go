@@ -219,6 +219,33 @@ func (s *Source) StillGood(state tls.ConnectionState) error {
 	return m.verify(chains)
 }
 
+// goodFor is how long a certificate that was good is not judged again while the files are the same: it costs more than most messages do.
+const goodFor = time.Second
+
+// Verdict is when the certificate of one connection was good, and by which files. Its zero value says never. It is safe for concurrent use.
+type Verdict struct{ last atomic.Pointer[judged] }
+
+type judged struct {
+	by *material
+	at time.Time
+}
+
+// StillGoodOn is StillGood of the certificate of one connection, whose verdict v is; nil if the connection is not known.
+func (s *Source) StillGoodOn(v *Verdict, state tls.ConnectionState, now time.Time) error {
+	if v == nil {
+		return s.StillGood(state)
+	}
+	by := s.current.Load()
+	if last := v.last.Load(); last != nil && last.by == by && now.Sub(last.at) < goodFor && !now.Before(last.at) {
+		return nil
+	}
+	err := s.StillGood(state)
+	if err == nil {
+		v.last.Store(&judged{by, now})
+	}
+	return err
+}
+
 // Protocols of listeners, as TLS names them.
 const (
 	HTTP1 = "http/1.1"

@@ -146,7 +146,7 @@ type floodConn struct {
 	once sync.Once
 	over chan struct{} // closed by Close
 
-	good          atomic.Pointer[judged] // its certificate, when it was judged last; nil: never
+	good          Verdict // of its certificate
 	holds         holds
 	lastPrincipal atomic.Pointer[string] // that was counted; of calls by it nothing needs to be looked up
 	// Of floods.principals, under its lock:

@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -142,36 +141,14 @@ func (w *Who) whoIs(ctx context.Context) (principal string, fresh func() bool, e
 	if name == "" || len(name) > principalBytesMax {
 		return "", nil, errors.New("the certificate's common name is empty or too long: it is the principal")
 	}
-	c := connOf(ctx)
-	if err := w.stillGood(c, state); err != nil {
+	var last *Verdict
+	if c := connOf(ctx); c != nil {
+		last = &c.good
+	}
+	if err := w.source.StillGoodOn(last, state, w.now()); err != nil {
 		return "", nil, err
 	}
-	return name, func() bool { return w.stillGood(c, state) == nil }, nil
-}
-
-// goodFor is how long a certificate that was good is not judged again while the files are the same: it costs more than most messages do.
-const goodFor = time.Second
-
-// judged is when a connection's certificate was good, and by which files.
-type judged struct {
-	by *material
-	at time.Time
-}
-
-// stillGood is Source.StillGood of the certificate of connection c, nil if that is not known.
-func (w *Who) stillGood(c *floodConn, state tls.ConnectionState) error {
-	if c == nil {
-		return w.source.StillGood(state)
-	}
-	by, now := w.source.current.Load(), w.now()
-	if last := c.good.Load(); last != nil && last.by == by && now.Sub(last.at) < goodFor && !now.Before(last.at) {
-		return nil
-	}
-	err := w.source.StillGood(state)
-	if err == nil {
-		c.good.Store(&judged{by, now})
-	}
-	return err
+	return name, func() bool { return w.source.StillGoodOn(last, state, w.now()) == nil }, nil
 }
 
 func (w *Who) token(header string) (string, func() bool, error) {
