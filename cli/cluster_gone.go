@@ -33,6 +33,7 @@ type stranded struct {
 
 	addr string
 	ask  client.RecoverRequest
+	lags bool // the problem is that a broker does not know the topic yet, and no other
 }
 
 // givesUp is a replica beside the one that holds most, and what keeps it from voting.
@@ -194,13 +195,16 @@ func judgeGone(ask client.RecoverRequest, answers []heard) (g stranded, led, fad
 	if !ask.Metadata {
 		g.Group = fmt.Sprintf("%s/%d", ask.Topic, ask.Partition)
 	}
-	problem := ""
+	problem, lag := "", ""
 	var have []*heard
 	for i := range answers {
 		h := &answers[i]
 		var refused *client.Error
 		switch {
 		case noReplica(h.err):
+			continue
+		case errors.As(h.err, &refused) && refused.Reason == "TOPIC_NOT_FOUND": // it may have a replica and have lost what it knew of the cluster
+			lag = fmt.Sprintf("node %d does not know the topic yet: ask again when the metadata group goes on", h.node)
 			continue
 		case errors.As(h.err, &refused) && refused.Reason == "FAULTY":
 			problem = h.err.Error() + ": bring its log back (broker log recover), or stop it and name it too"
@@ -217,6 +221,9 @@ func judgeGone(ask client.RecoverRequest, answers []heard) (g stranded, led, fad
 	g.choose(have, led)
 	if g.Node == 0 && ask.Metadata && problem == "" {
 		problem = "no copy is left"
+	}
+	if g.lags = lag != "" && problem == "" && g.Problem == ""; g.lags {
+		problem = lag
 	}
 	if problem != "" {
 		g.Problem = problem
@@ -291,7 +298,8 @@ func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan loss, 
 	if err := a.showStranded(plan.groups); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(plan.groups, func(g stranded) bool { return g.Problem != "" }) {
+	list, good := possible(plan.groups)
+	if !good {
 		return codeError(exitUnhealthy)
 	}
 	if !accept {
@@ -302,7 +310,11 @@ func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan loss, 
 	for _, l := range plan.gone {
 		nodes = append(nodes, l.Node)
 	}
-	if err := a.confirm(yes, fmt.Sprintf("giving up what is shown of %d groups, and the data directories of nodes %v", len(plan.groups), nodes)); err != nil {
+	what := fmt.Sprintf("giving up what is shown of %d groups, and the data directories of nodes %v", len(list), nodes)
+	if len(list) < len(plan.groups) {
+		what = "giving up what is shown of the metadata group, and nothing else yet"
+	}
+	if err := a.confirm(yes, what); err != nil {
 		return err
 	}
 	switch now, err := again(); {
@@ -312,10 +324,12 @@ func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan loss, 
 		_ = a.showStranded(now.groups)
 		return errors.New("nothing was changed: this is not what was shown before: look at it and ask again")
 	}
-	list := plan.groups
 	if list[0].ask.Metadata {
 		if err := a.force(ctx, k, list[0]); err != nil {
 			return err
+		}
+		if len(list) < len(plan.groups) {
+			return errors.New("no partition was touched and no directory given up: ask again, every broker hears of its topics now")
 		}
 		list = list[1:]
 	}
@@ -335,6 +349,19 @@ func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan loss, 
 		}
 	}
 	return nil
+}
+
+// possible is what of a plan can be carried out now: all of it, or the metadata group alone where all that stands against the rest is that brokers
+// do not know some topic before that group goes on. good: there is something.
+func possible(plan []stranded) (list []stranded, good bool) {
+	bad := func(g stranded) bool { return g.Problem != "" }
+	switch {
+	case !slices.ContainsFunc(plan, bad):
+		return plan, true
+	case plan[0].ask.Metadata && !bad(plan[0]) && !slices.ContainsFunc(plan, func(g stranded) bool { return bad(g) && !g.lags }):
+		return plan[:1], true
+	}
+	return nil, false
 }
 
 // force has the others give up what keeps them from voting, then the replica that holds most go on without those that are gone, and waits until

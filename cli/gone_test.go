@@ -77,6 +77,31 @@ func TestJudgeGone(t *testing.T) {
 	}
 }
 
+// Where brokers do not know a topic before the metadata group goes on, that one is brought back first, alone. Any other problem stops everything.
+func TestPossibleOfAPlan(t *testing.T) {
+	metadata := stranded{Group: metadataGroup, ask: client.RecoverRequest{Metadata: true}}
+	lagging, _, _ := judgeGone(client.RecoverRequest{Topic: "t"}, []heard{survivor(1, 9), {node: 2, err: &client.Error{Reason: "TOPIC_NOT_FOUND"}}})
+	silent, _, _ := judgeGone(client.RecoverRequest{Topic: "t"}, []heard{{node: 3, err: &client.Error{Reason: "UNREACHABLE"}}, {node: 2, err: &client.Error{Reason: "TOPIC_NOT_FOUND"}}})
+	well := stranded{Group: "t/1"}
+	if lagging.Problem == "" || !lagging.lags || silent.lags {
+		t.Fatalf("%+v, %+v", lagging, silent)
+	}
+	for name, c := range map[string]struct {
+		plan []stranded
+		want int
+	}{
+		"all is well":       {[]stranded{metadata, well}, 2},
+		"a broker lags":     {[]stranded{metadata, well, lagging}, 1},
+		"one is silent":     {[]stranded{metadata, lagging, silent}, 0},
+		"no metadata first": {[]stranded{well, lagging}, 0},
+		"metadata is bad":   {[]stranded{{Problem: "bad", ask: metadata.ask}, lagging}, 0},
+	} {
+		if list, good := possible(c.plan); len(list) != c.want || good != (c.want > 0) {
+			t.Errorf("%s: %+v, %v", name, list, good)
+		}
+	}
+}
+
 // An accept counts if it was carried out, or if there is nothing to bring back.
 func TestAcceptedSaysWhy(t *testing.T) {
 	broken := errors.New("broken")
