@@ -32,8 +32,9 @@ type groupOptions struct {
 	fillBytesPerTick int
 	preferWindows    int
 	refill           bool                 // this one's log was lost: it begins with nothing
-	endLost          bool                 // a start found that this one's log lost its end, and no leader has filled it since
+	endLost          bool                 // this one's log lost its end, and no leader has filled it since
 	acceptLoss       bool                 // of this one's log everything from the first bad byte on is given up
+	acceptedLast     uint64               // up to this entry it is to be kept then
 	view             func() *cluster.View // the metadata applied here
 	files            *segment.FileBudget
 	tails            *segment.TailBudget
@@ -79,16 +80,11 @@ func groupDir(dataDir string, g partition.GroupID) string {
 // birthStart is the entry before the first one of every group: the birth snapshot (architecture D12).
 var birthStart = segment.Start{Index: 1, Term: 1}
 
-// openGroup opens the log of a group that is born here and builds its replica with the promises that the journal holds for it.
-// A damaged log is not hidden: the replica serves what is good, does not stand for election, and recovery says what is bad.
-func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *cluster.PartitionBirth, machine partition.Machine) (*partition.Replica, segment.Recovery, error) {
+// logOptions are those of a group's log, with the promises that the journal holds for it, and what the log begins with.
+func logOptions(o *groupOptions, st *journal.GroupState, damaged bool, birth *cluster.PartitionBirth) (segment.Options, raft.ConfState) {
 	segmentBytes := birth.Settings.SegmentBytes
 	if segmentBytes == 0 {
 		segmentBytes = o.segmentBytes
-	}
-	peers := make([]partition.Peer, len(birth.Replicas))
-	for i, r := range birth.Replicas {
-		peers[i] = partition.Peer{ReplicaID: r.ID, Node: r.NodeID}
 	}
 	// A replica that was not born with its group has no configuration and no log before a leader sends it a snapshot (architecture D12).
 	start, conf := segment.Start{}, raft.ConfState{}
@@ -99,26 +95,37 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 		conf.Voters = append(conf.Voters, birth.Voters...)
 		conf.Learners = append(conf.Learners, birth.Learners...)
 	}
-	dir := groupDir(o.dataDir, st.Birth.Group)
-	log, recovery, err := segment.Open(segment.Options{
-		FS: o.fs, Dir: dir, Group: segment.GroupID(st.Birth.Group), Start: start,
+	return segment.Options{
+		FS: o.fs, Dir: groupDir(o.dataDir, st.Birth.Group), Group: segment.GroupID(st.Birth.Group), Start: start,
 		SegmentBytes: segmentBytes, LimitOf: partition.SegmentLimit, TailCacheBytes: o.tailCacheBytes, Files: o.files, Tails: o.tails,
-		Mark: segment.Mark(st.Mark), CommitFloor: st.HardState.Commit, Snapshot: segment.SnapshotMark(st.Snapshot), JournalDamaged: damaged, AcceptLoss: o.acceptLoss,
-	})
+		Mark: segment.Mark(st.Mark), CommitFloor: st.HardState.Commit, Snapshot: segment.SnapshotMark(st.Snapshot), JournalDamaged: damaged,
+		AcceptLoss: o.acceptLoss, AcceptedLast: o.acceptedLast,
+	}, conf
+}
+
+// openGroup opens the log of a group that is born here and builds its replica with the promises that the journal holds for it.
+// A damaged log is not hidden: the replica serves what is good, does not stand for election, and recovery says what is bad.
+func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *cluster.PartitionBirth, machine partition.Machine) (*partition.Replica, segment.Recovery, error) {
+	peers := make([]partition.Peer, len(birth.Replicas))
+	for i, r := range birth.Replicas {
+		peers[i] = partition.Peer{ReplicaID: r.ID, Node: r.NodeID}
+	}
+	lo, conf := logOptions(&o, &st, damaged, birth)
+	log, recovery, err := segment.Open(lo)
 	if err != nil {
 		return nil, recovery, fmt.Errorf("group %x: %w", st.Birth.Group, err)
 	}
 	if !o.refill && !o.endLost && len(birth.Replicas) > 1 && segment.EndLost(&recovery) {
 		o.endLost = true
-		if err := segment.BeginRefillEnd(o.fs, dir); err != nil {
+		if err := segment.BeginRefillEnd(o.fs, lo.Dir); err != nil {
 			return nil, recovery, errors.Join(fmt.Errorf("group %x: %w", st.Birth.Group, err), log.Close())
 		}
 	}
 	rng := rand.New(rand.NewPCG(o.seed, st.Birth.ReplicaID))
 	hard := partition.RestoredHardState(raft.HardState(st.HardState), log, st.Birth.ReplicaID)
 	r, err := partition.New(partition.Options{
-		Group: st.Birth.Group, ReplicaID: st.Birth.ReplicaID, Peers: peers, Birth: conf, Born: start.Index, Log: log, Hard: hard, Machine: machine, Config: partitionConfig(birth.Settings),
-		Refill: o.refill || o.endLost, Whole: func() error { return segment.EndRefill(o.fs, dir) },
+		Group: st.Birth.Group, ReplicaID: st.Birth.ReplicaID, Peers: peers, Birth: conf, Born: lo.Start.Index, Log: log, Hard: hard, Machine: machine, Config: partitionConfig(birth.Settings),
+		Refill: o.refill || o.endLost, Whole: func() error { return segment.EndRefill(o.fs, lo.Dir) },
 		FirstLeader:   len(birth.Voters) > 0 && birth.Voters[0] == st.Birth.ReplicaID,
 		ElectionTicks: o.electionTicks, HeartbeatTicks: o.heartbeatTicks, Rand: rng.IntN, ForwardProposals: machine != nil,
 		CatchUpBytes: o.catchUpBytes, BytesPerMessage: o.messageBytes, FillBytesPerTick: o.fillBytesPerTick, PreferWindows: o.preferWindows,

@@ -131,7 +131,8 @@ func (n *node) logRecovery(parts *Parts) {
 		}
 		switch {
 		case r.GivenUp:
-			n.log.Error("the end of the replica's log was cut off because an operator accepted its loss (broker log recover)", "group", group, "last_index", r.Recovery.Last, "bytes", r.Recovery.TornBytes, "copy", r.Recovery.Aside, "not_copied", r.Recovery.AsideSkipped)
+			n.log.Error("the end of the replica's log was cut off because an operator accepted its loss (broker log recover)", "group", group, "last_index", r.Recovery.Last, "bytes", r.Recovery.TornBytes, "copy", r.Recovery.Aside, "not_copied", r.Recovery.AsideSkipped,
+				"votes", !r.Refilling)
 		case r.Refilling:
 			n.log.Warn("replica is being refilled: it serves and votes when it holds again what it acknowledged", "group", group)
 		case r.Err != nil:

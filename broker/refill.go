@@ -30,14 +30,19 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 	if err != nil {
 		return nil, rec, fmt.Errorf("group %x: %w", st.Birth.Group, err)
 	}
-	accepted, err := segment.LossAccepted(o.fs, dir)
-	if err != nil {
-		return nil, rec, fmt.Errorf("group %x: %w", st.Birth.Group, err)
-	}
-	if accepted && (phase == segment.RefillNone || phase == segment.RefillEnd) {
-		r, rec, err := p.openCut(o, j, st, birth, machine)
-		if !lost(err) || len(birth.Replicas) < 2 {
-			return r, rec, err
+	if phase == segment.RefillNone || phase == segment.RefillEnd {
+		kept, accepted, err := segment.LossAccepted(o.fs, dir)
+		if err != nil {
+			return nil, rec, fmt.Errorf("group %x: %w", st.Birth.Group, err)
+		}
+		if accepted {
+			cut := o
+			cut.acceptLoss, cut.acceptedLast, cut.endLost = true, kept, phase == segment.RefillEnd
+			r, rec, err := p.openCut(cut, j, st, birth, machine)
+			if !lost(err) || len(birth.Replicas) < 2 {
+				return r, rec, err
+			}
+			phase = segment.RefillEnd // as openCut has noted
 		}
 	}
 	open := func() (r *partition.Replica, err error) {
@@ -72,33 +77,61 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 	return r, rec, err
 }
 
-// void has the journal forget what it says of a log that is another one from here on: its persist marks, its commit index and its snapshot.
-// Term and vote stay.
+// void has the journal forget what it says of a log that is another one from here on: its persist marks and its snapshot, and its commit index but
+// for st's. Term and vote stay.
 func (p *Parts) void(j journal.Journal, st journal.GroupState) error {
 	p.journal.Lock()
 	defer p.journal.Unlock()
-	st.HardState.Commit = 0
 	j.PutSnapshotMark(st.Birth.Group, journal.SnapshotMark{})
 	j.PutHardState(st.Birth.Group, st.HardState)
 	return syncJournal(j, journal.Hard)
 }
 
-// openCut opens a replica of whose log an operator gave up everything from the first bad byte on (`broker log recover`). The mark that says so
-// goes only when the journal has forgotten the promises about what was cut: a crash before that does it once more.
+// openCut opens a replica of whose log an operator gave up everything from the first bad byte on (`broker log recover`). One of several replicas may
+// have acknowledged what was cut: it neither votes nor serves until it has caught up with a leader, or an operator says so (partition.Refilling).
+// The note that says what was accepted goes last, when that is durable and the journal has forgotten the promises about what was cut: a
+// crash before that does it all once more. Nothing is cut, and the note stays, if less would be kept than was said.
 func (p *Parts) openCut(o groupOptions, j journal.Journal, st journal.GroupState, birth *cluster.PartitionBirth, machine func() partition.Machine) (*partition.Replica, Recovered, error) {
 	rec := Recovered{Group: st.Birth.Group}
-	o.acceptLoss = true
-	st.HardState.Commit, st.Mark = 0, journal.Mark{}
+	dir := groupDir(o.dataDir, st.Birth.Group)
+	fail := func(r *partition.Replica, err error) (*partition.Replica, Recovered, error) {
+		if r != nil {
+			err = errors.Join(err, r.Close(new(partition.Env)))
+		}
+		return nil, rec, fmt.Errorf("%w; the loss of its end was accepted (accept-loss in %s)", err, dir)
+	}
+	mute := func() error {
+		if o.endLost {
+			return nil
+		}
+		o.endLost = true
+		return segment.BeginRefillEnd(o.fs, dir)
+	}
+	if len(birth.Replicas) > 1 {
+		if err := mute(); err != nil {
+			return fail(nil, err)
+		}
+	}
+	st.Mark = journal.Mark{}
 	r, recovery, err := openGroup(o, st, false, birth, machine())
 	if err != nil {
-		return nil, rec, fmt.Errorf("%w, although everything from the first bad byte on was given up", err)
+		return fail(nil, err)
 	}
-	rec.Recovery, rec.GivenUp = recovery, true
+	if !r.Alone() && !o.endLost { // it has got company since it was born
+		if err := errors.Join(r.Close(new(partition.Env)), mute()); err != nil {
+			return fail(nil, err)
+		}
+		if r, _, err = openGroup(o, st, false, birth, machine()); err != nil {
+			return fail(nil, err)
+		}
+	}
+	rec.Recovery, rec.GivenUp, rec.Refilling = recovery, true, o.endLost
+	st.HardState.Commit = min(st.HardState.Commit, recovery.Last)
 	if err = p.void(j, st); err == nil {
-		err = segment.EndAcceptLoss(o.fs, groupDir(o.dataDir, st.Birth.Group))
+		err = segment.EndAcceptLoss(o.fs, dir)
 	}
 	if err != nil {
-		return nil, rec, errors.Join(err, r.Close(new(partition.Env)))
+		return fail(r, err)
 	}
 	return r, rec, nil
 }

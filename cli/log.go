@@ -78,8 +78,8 @@ func (a *app) logCommand() *cobra.Command {
 		Example: `  broker log recover /data/groups/0f...                 # what would be lost; changes nothing
   broker log recover /data/groups/0f... --accept-loss   # the next start of the broker gives it up`,
 		Long: "For a group of one replica whose log is refused at start, and for damage in the newest segment of every copy. DIR is one directory below the groups/ of a\n" +
-			"broker's data directory, and the broker must be stopped. Everything from the first bad byte on is given up, what is whole behind it too; it is copied\n" +
-			"to aside/ in DIR (up to 64 MiB). Offsets from there on are given to new records. Try everything else first: the other brokers, a copy of the files.",
+			"broker's data directory, and the broker must be stopped. Everything from the first bad byte on is given up, what is whole behind it too; it is set\n" +
+			"aside in DIR (*.cut). Offsets from there on are given to new records. Try everything else first: the other brokers, a copy of the files.",
 		RunE: func(_ *cobra.Command, args []string) error { return a.cutLog(args[0], accept, yes) }}
 	cut.Flags().BoolVar(&accept, "accept-loss", false, "give up what is shown without it")
 	cut.Flags().BoolVar(&yes, "yes", false, "do not ask")
@@ -90,13 +90,17 @@ func (a *app) logCommand() *cobra.Command {
 // LogCut is what giving up the end of a group's damaged log costs.
 type LogCut struct {
 	Dir       string   `json:"dir"`
+	Needed    bool     `json:"needed"`  // false: nothing has to be given up, what follows is not set
+	Refused   bool     `json:"refused"` // a start refuses the log; false: the broker runs with it
 	KeptLast  uint64   `json:"kept_last_index"`
 	LogStart  int64    `json:"log_start"`
-	LostFrom  int64    `json:"lost_from"`        // offset: at most what is from here on is given up
+	LostFrom  int64    `json:"lost_from"`        // offset: what is from here on is given up
 	KnownLast uint64   `json:"known_last_index"` // the highest entry that is known to have been there
 	KnownNext int64    `json:"known_next"`       // the highest next offset that can be read, at least LostFrom
 	Problems  []string `json:"problems"`
-	Accepted  bool     `json:"accepted"` // the next start gives it up
+	// Replicated: other replicas may hold what is given up, so that this one neither votes nor serves until it has caught up with a leader.
+	Replicated bool `json:"replicated"`
+	Accepted   bool `json:"accepted"` // the next start gives it up
 }
 
 func (a *app) cutLog(dir string, accept, yes bool) error {
@@ -110,8 +114,8 @@ func (a *app) cutLog(dir string, accept, yes bool) error {
 	for _, p := range cut.Problems {
 		fmt.Fprintln(a.Err, p)
 	}
-	if len(cut.Problems) == 0 {
-		return fmt.Errorf("%s: every byte is good: nothing has to be given up", dir)
+	if !cut.Needed {
+		return fmt.Errorf("%s: a start finds nothing that a cut would end: nothing has to be given up", dir)
 	}
 	if accept {
 		if err := a.confirm(yes, fmt.Sprintf("giving up records from offset %d on in %s", cut.LostFrom, dir)); err != nil {
@@ -124,8 +128,14 @@ func (a *app) cutLog(dir string, accept, yes bool) error {
 	if a.format == "json" {
 		return a.writeJSON(cut)
 	}
-	fmt.Fprintf(a.Out, "keeps at least entries up to %d: records [%d, %d)\ngives up at most entries %d to %d: records from %d on, of which those before %d were seen\n",
+	fmt.Fprintf(a.Out, "keeps entries up to %d: records [%d, %d)\ngives up entries %d to %d: records from %d on, of which those before %d were seen\n",
 		cut.KeptLast, cut.LogStart, cut.LostFrom, cut.KeptLast+1, cut.KnownLast, cut.LostFrom, max(cut.KnownNext, cut.LostFrom))
+	if !cut.Refused {
+		fmt.Fprintln(a.Err, "the broker starts with this log and may be able to do better: start it, and look what `broker cluster recover TOPIC/P` says first")
+	}
+	if cut.Replicated {
+		fmt.Fprintln(a.Err, "other replicas may hold what is cut: this one neither votes nor serves until it has caught up with a leader; where there is none, `broker cluster recover TOPIC/P --accept-loss` lets it vote")
+	}
 	if cut.Accepted {
 		fmt.Fprintln(a.Err, "the next start of the broker gives it up")
 	} else {

@@ -39,7 +39,7 @@ func TestMembersRefusedLogOfOneReplica(t *testing.T) {
 		t.Fatalf("beside a running broker: %v %s", err, r.Stderr)
 	}
 	must(t, c.Stop(ctx))
-	if r, err := c.Run(ctx, nil, "broker", "log", "recover", dir); err == nil || !strings.Contains(r.Stderr, "every byte is good") {
+	if r, err := c.Run(ctx, nil, "broker", "log", "recover", dir); err == nil || !strings.Contains(r.Stderr, "nothing has to be given up") {
 		t.Fatalf("a good log: %v %s", err, r.Stderr)
 	}
 	rot(t, logs)
@@ -52,7 +52,7 @@ func TestMembersRefusedLogOfOneReplica(t *testing.T) {
 	}
 	must(t, n.Kill())
 	plan := run(t, ctx, c, "", "broker", "log", "recover", dir)
-	if !strings.Contains(plan.Stderr, "nothing was changed") || !strings.Contains(plan.Stdout, "gives up at most") {
+	if !strings.Contains(plan.Stderr, "nothing was changed") || !strings.Contains(plan.Stdout, "gives up entries") {
 		t.Fatalf("the plan: %s%s", plan.Stdout, plan.Stderr)
 	}
 	if r, err := c.Run(ctx, nil, "broker", "log", "recover", dir, "--accept-loss"); err == nil || !strings.Contains(r.Stderr, "--yes") {
@@ -79,6 +79,31 @@ func TestMembersRefusedLogOfOneReplica(t *testing.T) {
 	waitReady(t, ctx, c)
 	if got := consumeAll(t, ctx, c, "t", 1); len(got) != len(kept)+len(again) {
 		t.Errorf("%d records after a restart, want %d", len(got), len(kept)+len(again))
+	}
+}
+
+// The end of one copy of three is given up by an operator, who needn't have. It acknowledged what it does not hold any more, so it does not vote until it
+// has caught up with the others, and nothing is lost.
+func TestMembersCutOneOfThree(t *testing.T) {
+	longRun(t)
+	ctx := testContext(t)
+	c, sent, acks := damageCluster(t, ctx)
+	must(t, CheckCopy(sent, acks, consumeAll(t, ctx, c, "t", 1)))
+	must(t, c.Stop(ctx))
+	n := c.Node(1)
+	logs := topicLogs(t, n)
+	flipBit(t, logs[len(logs)-1], segmentHeadBytes+60)
+	plan := run(t, ctx, c, "", "broker", "log", "recover", filepath.Dir(logs[0]), "--accept-loss", "--yes")
+	if !strings.Contains(plan.Stderr, "neither votes nor serves until") {
+		t.Fatalf("the plan: %s%s", plan.Stdout, plan.Stderr)
+	}
+	must(t, c.Start())
+	says(t, ctx, n, "because an operator accepted its loss")
+	says(t, ctx, n, `"votes":false`)
+	says(t, ctx, n, "the replica votes and serves again")
+	awaitHealthy(t, ctx, c)
+	for _, n := range c.Nodes() {
+		must(t, CheckCopy(sent, acks, consumeAll(t, ctx, c, "t", n.ID)))
 	}
 }
 
@@ -114,6 +139,18 @@ func TestMembersNewestSegmentBadEverywhere(t *testing.T) {
 		run(t, ctx, c, "", "broker", "log", "recover", dirs[n], "--accept-loss", "--yes")
 	}
 	must(t, c.Start())
+	awaitProblem("no other replica holds") // each may have acknowledged more than it holds: nobody votes by itself
+	for _, n := range c.Nodes() {
+		must(t, n.Kill())
+	}
+	must(t, c.Start()) // nor after one more start
+	awaitProblem("no other replica holds")
+	if err := Until(ctx, func() (bool, error) {
+		_, err := c.Run(ctx, nil, "broker", "cluster", "recover", "t/0", "--accept-loss", "--yes")
+		return err == nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	awaitHealthy(t, ctx, c)
 	kept := consumeAll(t, ctx, c, "t", 1)
 	if len(kept) == 0 || len(kept) >= len(sent) {

@@ -55,8 +55,11 @@ type Options struct {
 	Snapshot       SnapshotMark
 	JournalDamaged bool // no bad frame counts as torn
 	// AcceptLoss: an operator gives up everything from the first bad byte on (LossAccepted). Nothing counts as promised: what else would be damage,
-	// or a contradiction, is copied aside and cut like a torn tail. Footers are believed as always.
-	AcceptLoss bool
+	// or a contradiction, is set aside (*.cut) and cut like a torn tail. Footers are believed, and headers rebuilt, as always.
+	// AcceptedLast is the last entry that is kept by what was shown to them: Open tries on a copy in memory first and refuses what would keep less
+	// (ErrKeepsLess).
+	AcceptLoss   bool
+	AcceptedLast uint64
 }
 
 // SnapshotMark says that a snapshot's files were complete and synced and are to be swapped in: InstallTask.Mark gives it to the

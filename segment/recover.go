@@ -44,6 +44,16 @@ func Open(o Options) (*Log, Recovery, error) {
 	if err != nil {
 		return nil, Recovery{}, err
 	}
+	if o.AcceptLoss {
+		if err := o.rehearse(); err != nil {
+			return nil, Recovery{}, fmt.Errorf("open log %s: %w", o.Dir, err)
+		}
+	}
+	return open(o)
+}
+
+// open is Open with options that are whole.
+func open(o Options) (*Log, Recovery, error) {
 	l := &Log{o: o, start: o.Start, shared: &cutLog{}, tail: tail{bytesMax: o.TailCacheBytes, budget: o.Tails}}
 	l.o.CommitFloor = max(o.CommitFloor, o.Snapshot.Index)
 	if o.AcceptLoss {
@@ -368,7 +378,7 @@ func (r *recovery) accept(i int, f *found) error {
 	case f.base > e && !r.durable(e):
 		r.tear(e)
 		return r.drop(f)
-	case f.headErr != nil && !r.durable(e):
+	case f.headErr != nil && !r.durable(e) && !r.l.o.AcceptLoss: // else an operator would lose what is rebuilt without them
 		r.tear(e)
 		return r.drop(f)
 	case f.headErr != nil && (f.base > e || r.at.nextUnknown):
@@ -470,7 +480,9 @@ func (r *recovery) acceptSealed(f *found) error {
 // drop takes a file for none of the log's.
 func (r *recovery) drop(f *found) error {
 	r.rec.TornBytes += f.size
-	if f.size > segmentHeaderBytes || f.headErr != nil && f.size > 0 {
+	if r.l.o.AcceptLoss {
+		// It is renamed, by cutTail.
+	} else if f.size > segmentHeaderBytes || f.headErr != nil && f.size > 0 {
 		r.aside(f, 0)
 	}
 	r.drops = append(r.drops, f)
@@ -479,8 +491,12 @@ func (r *recovery) drop(f *found) error {
 
 // cutTail removes the files behind a torn tail, then the tail.
 func (r *recovery) cutTail() error {
+	drop := r.remove
+	if r.l.o.AcceptLoss {
+		drop = r.dropCut
+	}
 	for i := len(r.drops) - 1; i >= 0; i-- {
-		if err := r.remove(r.drops[i]); err != nil {
+		if err := drop(r.drops[i]); err != nil {
 			return err
 		}
 		if err := r.fs.SyncDir(r.l.o.Dir); err != nil {
@@ -510,11 +526,15 @@ const asideChunkBytes = 1 << 20
 
 // aside copies the bytes of f from pos on, within the bound, for whoever wants to look at them. It never stands in recovery's way.
 func (r *recovery) aside(f *found, pos int64) {
-	err := func() (err error) {
-		if r.asideAt+f.size-pos > r.l.o.AsideBytesMax {
-			return fmt.Errorf("%s: %d bytes from %d on would exceed %d", f.name, f.size-pos, pos, r.l.o.AsideBytesMax)
+	if r.l.o.AcceptLoss {
+		r.keepCut(f, pos)
+		return
+	}
+	dir := r.l.path(asideDir)
+	err := func() error {
+		if err := r.roomAside(f, pos); err != nil {
+			return err
 		}
-		dir := r.l.path(asideDir)
 		if r.asideAt == 0 {
 			if err := r.fs.RemoveAll(dir); err != nil {
 				return err
@@ -523,28 +543,44 @@ func (r *recovery) aside(f *found, pos int64) {
 		if err := r.fs.MkdirAll(dir); err != nil {
 			return err
 		}
-		w, err := r.fs.Create(fmt.Sprintf("%s/%s-%d", dir, f.name, pos))
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, w.Close()) }()
-		b := make([]byte, min(asideChunkBytes, f.size-pos))
-		for at := pos; at < f.size; at += int64(len(b)) {
-			b = b[:min(int64(len(b)), f.size-at)]
-			if err := readFull(f.f, b, at); err != nil {
-				return err
-			}
-			if _, err := w.WriteAt(b, at-pos); err != nil {
-				return err
-			}
-		}
-		r.asideAt += f.size - pos
-		r.rec.Aside = dir
-		return w.Sync()
+		return r.copyAside(f, pos, fmt.Sprintf("%s/%s-%d", dir, f.name, pos))
 	}()
 	if err != nil {
 		r.rec.AsideSkipped = err.Error()
+		return
 	}
+	r.rec.Aside = dir
+}
+
+func (r *recovery) roomAside(f *found, pos int64) error {
+	if r.asideAt+f.size-pos > r.l.o.AsideBytesMax {
+		return fmt.Errorf("%s: %d bytes from %d on would exceed %d", f.name, f.size-pos, pos, r.l.o.AsideBytesMax)
+	}
+	return nil
+}
+
+// copyAside copies the bytes of f from pos on to a new file, and syncs it.
+func (r *recovery) copyAside(f *found, pos int64, to string) (err error) {
+	if err := r.roomAside(f, pos); err != nil {
+		return err
+	}
+	w, err := r.fs.Create(to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	b := make([]byte, min(asideChunkBytes, f.size-pos))
+	for at := pos; at < f.size; at += int64(len(b)) {
+		b = b[:min(int64(len(b)), f.size-at)]
+		if err := readFull(f.f, b, at); err != nil {
+			return err
+		}
+		if _, err := w.WriteAt(b, at-pos); err != nil {
+			return err
+		}
+	}
+	r.asideAt += f.size - pos
+	return w.Sync()
 }
 
 // judgeTail compares the end of what was accepted with what the journal promises.

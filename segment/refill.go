@@ -21,7 +21,7 @@ type RefillPhase uint8
 
 // RefillNone: no refill. RefillMoving: the old files are being set aside, none of them is the log any more. RefillFilling: they are
 // aside; what is there is the new log, which does not hold everything yet that its replica once acknowledged. RefillEnd: the log is the
-// old one, but for an end that was lost with no trace of where it was: the same holds.
+// old one, but for an end that was lost with no trace of where it was, or that an operator gave up: the same holds.
 const (
 	RefillNone RefillPhase = iota
 	RefillMoving
@@ -58,7 +58,7 @@ func BeginRefill(fs vfs.FS, dir string) error {
 	return writeFile(fs, dir, refillName, []byte(refillWords[RefillMoving]))
 }
 
-// BeginRefillEnd notes durably that the log in dir lost its end: EndLost says so of an Open.
+// BeginRefillEnd notes durably that the log in dir lost its end: EndLost says so of an Open, or it is about to be cut.
 func BeginRefillEnd(fs vfs.FS, dir string) error {
 	return writeFile(fs, dir, refillName, []byte(refillWords[RefillEnd]))
 }
@@ -81,10 +81,10 @@ func SetAside(fs vfs.FS, dir string) error {
 		if err != nil {
 			return err
 		}
-		if isDir || name == refillName || strings.HasSuffix(name, oldSuffix) {
+		if isDir || name == refillName || strings.HasSuffix(name, oldSuffix) || strings.HasSuffix(name, cutSuffix) {
 			continue
 		}
-		if err := fs.Rename(dir+"/"+name, dir+"/"+name+oldSuffix); err != nil {
+		if err := moveFile(fs, dir+"/"+name, dir+"/"+name+oldSuffix); err != nil {
 			return err
 		}
 	}
@@ -106,6 +106,9 @@ func EndRefill(fs vfs.FS, dir string) error {
 				return fmt.Errorf("what was set aside: %w", err)
 			}
 		}
+	}
+	if err := fs.Remove(dir + "/" + acceptName); err != nil && !vfs.IsNotExist(err) {
+		return err // a loss that was accepted of another log
 	}
 	if err := fs.Remove(dir + "/" + refillName); err != nil {
 		return err

@@ -251,6 +251,11 @@ func RestoredHardState(h raft.HardState, l *segment.Log, replicaID uint64) raft.
 // Group is the id of the replica's group.
 func (r *Replica) Group() GroupID { return r.opts.Group }
 
+// Alone reports whether this replica is the only one of its group, as far as it has applied.
+func (r *Replica) Alone() bool {
+	return len(r.conf.Voters) == 1 && r.conf.Voters[0] == r.opts.ReplicaID && len(r.conf.VotersOutgoing)+len(r.conf.Learners) == 0
+}
+
 // Node gives the core to tests and to Describe; nobody else drives it.
 func (r *Replica) Node() *raft.RawNode { return r.node }
 

@@ -51,5 +51,6 @@ func inspectLogs(dir string, entry func(cli.LogEntry) error) (cli.LogReport, err
 // cutLog gives up the end of a damaged log for broker log recover.
 func cutLog(dir string, accept bool) (cli.LogCut, error) {
 	c, err := broker.RecoverOffline(dir, accept)
-	return cli.LogCut{Dir: c.Dir, KeptLast: c.KeptLast, LogStart: c.LogStart, LostFrom: c.KeptNext, KnownLast: c.KnownLast, KnownNext: c.KnownNext, Problems: c.Problems, Accepted: c.Accepted}, err
+	return cli.LogCut{Dir: c.Dir, Needed: c.Needed, Refused: c.Refused, KeptLast: c.KeptLast, LogStart: c.LogStart, LostFrom: c.KeptNext, KnownLast: c.KnownLast, KnownNext: c.KnownNext,
+		Problems: append([]string{}, c.Problems...), Replicated: c.Replicated, Accepted: c.Accepted}, err
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -20,6 +21,25 @@ type LogInfo struct {
 // InspectWAL reads the logs of a journal on real files and changes nothing. promised is the index up to which each group's log was once
 // on stable storage: its persist mark, journalled commit or snapshot mark, whichever is highest.
 func InspectWAL(dir string) (out []LogInfo, promised map[GroupID]uint64, err error) {
+	out, groups, err := ReadWAL(dir)
+	if err != nil {
+		return out, nil, err
+	}
+	promised = map[GroupID]uint64{}
+	for id := range groups {
+		promised[id] = groups[id].Promised()
+	}
+	return out, promised, nil
+}
+
+// Promised is the index up to which the group's log was once on stable storage.
+func (g *GroupState) Promised() uint64 {
+	return max(g.Mark.Index, g.HardState.Commit, g.Snapshot.Index)
+}
+
+// ReadWAL is InspectWAL, with all that the journal says of the groups that live. It does not judge as an opening does: MarksLost is what one before
+// this said, and HardStateLost is never set.
+func ReadWAL(dir string) (out []LogInfo, groups map[GroupID]*GroupState, err error) {
 	c := &core{table: map[GroupID]*GroupState{}}
 	for _, name := range []string{"a", "b", "marks"} {
 		info := LogInfo{Name: name}
@@ -54,11 +74,6 @@ func InspectWAL(dir string) (out []LogInfo, promised map[GroupID]uint64, err err
 		}
 		out = append(out, info)
 	}
-	promised = map[GroupID]uint64{}
-	for id, g := range c.table {
-		if !g.Retired {
-			promised[id] = max(g.Mark.Index, g.HardState.Commit, g.Snapshot.Index)
-		}
-	}
-	return out, promised, nil
+	maps.DeleteFunc(c.table, func(_ GroupID, g *GroupState) bool { return g.Retired })
+	return out, c.table, nil
 }

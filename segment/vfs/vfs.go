@@ -1,7 +1,7 @@
 // Package vfs is the small file system through which everything below a data directory is written.
 //
-// Three makes share one interface: OS (real files), Mem (memory, with crashes that lose what was not synced) and Inject (errors,
-// short writes and delays around either).
+// Four makes share one interface: OS (real files), Mem (memory, with crashes that lose what was not synced), Overlay (a dry run: changes in
+// memory over another one that stays as it is) and Inject (errors, short writes and delays around any).
 //
 // Contract: names are slash-separated paths. A name survives a crash only after SyncDir of its directory, bytes only after Sync of
 // their file; no order between two unsynced changes may be relied on. A File may be used by several goroutines at once. An error of
