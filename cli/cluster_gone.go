@@ -33,7 +33,9 @@ type stranded struct {
 
 	addr string
 	ask  client.RecoverRequest
-	lags bool // the problem is that a broker does not know the topic yet, and no other
+	// later: all that stands against it can only be mended when the metadata group goes on: a topic that a broker does not know yet, or that has to
+	// be deleted.
+	later bool
 }
 
 // givesUp is a replica beside the one that holds most, and what keeps it from voting.
@@ -222,8 +224,9 @@ func judgeGone(ask client.RecoverRequest, answers []heard) (g stranded, led, fad
 	if g.Node == 0 && ask.Metadata && problem == "" {
 		problem = "no copy is left"
 	}
-	if g.lags = lag != "" && problem == "" && g.Problem == ""; g.lags {
-		problem = lag
+	g.later = g.later && problem == ""
+	if lag != "" && problem == "" && g.Problem == "" {
+		problem, g.later = lag, true
 	}
 	if problem != "" {
 		g.Problem = problem
@@ -243,6 +246,10 @@ func (g *stranded) choose(have []*heard, led bool) {
 		g.Stranded = !led
 		for _, h := range have {
 			g.Others = append(g.Others, givesUp{Node: h.node, Refilling: true, addr: h.addr})
+		}
+		if len(have) > 0 && len(g.ask.GoneNodes) > 0 && !strings.HasPrefix(g.ask.Topic, "__") { // the brokers' own topics can't be deleted
+			g.Problem = fmt.Sprintf("node %d could not use its log and set it aside (files *.old in the group's directory), and no other copy is left: put good files back, or delete the topic", have[0].node)
+			g.later = true
 		}
 		return
 	}
@@ -329,7 +336,7 @@ func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan loss, 
 			return err
 		}
 		if len(list) < len(plan.groups) {
-			return errors.New("no partition was touched and no directory given up: ask again, every broker hears of its topics now")
+			return errors.New("no partition was touched and no directory given up: ask again, every broker hears of its topics now, and topics can be deleted")
 		}
 		list = list[1:]
 	}
@@ -351,14 +358,14 @@ func (a *app) recoverStranded(ctx context.Context, k *client.Client, plan loss, 
 	return nil
 }
 
-// possible is what of a plan can be carried out now: all of it, or the metadata group alone where all that stands against the rest is that brokers
-// do not know some topic before that group goes on. good: there is something.
+// possible is what of a plan can be carried out now: all of it, or the metadata group alone where all that stands against the rest can be
+// mended only when that group goes on. good: there is something.
 func possible(plan []stranded) (list []stranded, good bool) {
 	bad := func(g stranded) bool { return g.Problem != "" }
 	switch {
 	case !slices.ContainsFunc(plan, bad):
 		return plan, true
-	case plan[0].ask.Metadata && !bad(plan[0]) && !slices.ContainsFunc(plan, func(g stranded) bool { return bad(g) && !g.lags }):
+	case plan[0].ask.Metadata && !bad(plan[0]) && !slices.ContainsFunc(plan, func(g stranded) bool { return bad(g) && !g.later }):
 		return plan[:1], true
 	}
 	return nil, false

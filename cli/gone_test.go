@@ -51,7 +51,7 @@ func TestJudgeGone(t *testing.T) {
 		"another has a problem":        {answers: []heard{survivor(1, 9), with(survivor(2, 3), func(x *client.Recovery) { x.Problem = "not sealed" })}, node: 1, problem: "node 2: not sealed"},
 		"a learner has one":            {answers: []heard{survivor(1, 9), with(survivor(2, 3), func(x *client.Recovery) { x.Voter, x.Problem = false, "being filled" })}, node: 1},
 		"another lost all of its log":  {answers: []heard{survivor(1, 9), {node: 2, x: client.Recovery{Refilling: true}}}, node: 1, more: "what node 2 held", others: 1},
-		"the only one lost its log":    {answers: []heard{{node: 2, x: client.Recovery{Refilling: true}}}, more: "what node 2 held", others: 1},
+		"the only one lost its log":    {answers: []heard{{node: 2, x: client.Recovery{Refilling: true}}}, problem: "set it aside", more: "what node 2 held", others: 1},
 		"it did, and somebody leads":   {answers: []heard{{node: 2, x: client.Recovery{Refilling: true, Leader: 4}}}, more: "what node 2 held", others: 1, healthy: true},
 		"a learner holds most":         {answers: []heard{survivor(1, 9), with(survivor(2, 10), func(x *client.Recovery) { x.Voter = false })}, node: 2},
 		"only a learner is left":       {answers: []heard{with(survivor(2, 10), func(x *client.Recovery) { x.Voter = false })}, node: 2},
@@ -60,7 +60,7 @@ func TestJudgeGone(t *testing.T) {
 		"a majority, and a sick voter": {answers: []heard{with(survivor(1, 9), func(x *client.Recovery) { x.Stranded, x.Problem = false, "sick" })}, node: 1, healthy: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, _, _ := judgeGone(client.RecoverRequest{Topic: "t"}, c.answers)
+			g, _, _ := judgeGone(client.RecoverRequest{Topic: "t", GoneNodes: []uint64{9}}, c.answers)
 			if g.Node != c.node || g.Stranded == c.healthy || g.LogStart != c.keeps || len(g.Others) != c.others {
 				t.Errorf("%+v", g)
 			}
@@ -82,8 +82,9 @@ func TestPossibleOfAPlan(t *testing.T) {
 	metadata := stranded{Group: metadataGroup, ask: client.RecoverRequest{Metadata: true}}
 	lagging, _, _ := judgeGone(client.RecoverRequest{Topic: "t"}, []heard{survivor(1, 9), {node: 2, err: &client.Error{Reason: "TOPIC_NOT_FOUND"}}})
 	silent, _, _ := judgeGone(client.RecoverRequest{Topic: "t"}, []heard{{node: 3, err: &client.Error{Reason: "UNREACHABLE"}}, {node: 2, err: &client.Error{Reason: "TOPIC_NOT_FOUND"}}})
+	aside, _, _ := judgeGone(client.RecoverRequest{Topic: "t", GoneNodes: []uint64{9}}, []heard{{node: 2, x: client.Recovery{Refilling: true}}})
 	well := stranded{Group: "t/1"}
-	if lagging.Problem == "" || !lagging.lags || silent.lags {
+	if lagging.Problem == "" || !lagging.later || silent.later {
 		t.Fatalf("%+v, %+v", lagging, silent)
 	}
 	for name, c := range map[string]struct {
@@ -92,6 +93,7 @@ func TestPossibleOfAPlan(t *testing.T) {
 	}{
 		"all is well":       {[]stranded{metadata, well}, 2},
 		"a broker lags":     {[]stranded{metadata, well, lagging}, 1},
+		"to be deleted":     {[]stranded{metadata, aside, well}, 1},
 		"one is silent":     {[]stranded{metadata, lagging, silent}, 0},
 		"no metadata first": {[]stranded{well, lagging}, 0},
 		"metadata is bad":   {[]stranded{{Problem: "bad", ask: metadata.ask}, lagging}, 0},
