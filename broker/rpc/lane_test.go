@@ -43,7 +43,7 @@ func TestHerdOfPlainReaders(t *testing.T) {
 		}
 		return err
 	}
-	large, small := sealed(t, record.CodecZstd, 0, 2, 1<<20), sealed(t, record.CodecZstd, 0, 10, 100)
+	large, small := sealed(t, record.CodecZstd, 0, 10, 28_500), sealed(t, record.CodecZstd, 0, 10, 100)
 	if !env.Plain.large.enter(asker{name: "another"}) { // one is under way
 		t.Fatal("nobody may inflate")
 	}
