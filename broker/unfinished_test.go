@@ -111,7 +111,7 @@ func TestUnfinishedMessages(t *testing.T) {
 	}
 	close(stop)
 	watching.Wait()
-	closing := int64(bound/4 + 3<<20) // what connections hold that are told why they are closed, and the one that is closed at once
+	closing := int64(bound / 4) // what connections hold that are told why they are closed
 	if n := most.Load(); n > bound+closing || n < bound/2 {
 		t.Errorf("at most %d bytes were held, the bound is %d and %d of those that are being closed", n, bound, closing)
 	}

@@ -152,7 +152,7 @@ type floodConn struct {
 	// Of floods.principals, under its lock:
 	principals      []string // whose connection it is
 	refused, closed bool     // it takes no further calls
-	uncounted       bool     // of floods.unfinished, under its lock: it is closed
+	uncounted       bool     // of floods.unfinished, under its lock: it is closed, or will be at once
 }
 
 var errFlood = errors.New("closed: it sent many more frames that carry nothing than any client needs")
@@ -234,14 +234,19 @@ func (c *floodConn) goAway(why string) {
 
 // Close implements net.Conn.
 func (c *floodConn) Close() error {
+	c.shut()
+	return c.Conn.Close()
+}
+
+// shut ends reading and counting; it waits for nothing. Close takes up to seconds: an alert is written to who may not read it.
+func (c *floodConn) shut() {
 	c.once.Do(func() {
 		close(c.over)
 		c.floods.principals.leave(c)
 		c.holds.close()
 		c.floods.unfinished.leave(c)
-		_ = c.SetReadDeadline(time.Unix(1, 0)) // gRPC lets go of what it holds now, not when an alert is written to who does not read
+		_ = c.SetReadDeadline(time.Unix(1, 0)) // gRPC lets go of what it holds now
 	})
-	return c.Conn.Close()
 }
 
 // scan passes over frames that came now and tells how long they must wait.

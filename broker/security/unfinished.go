@@ -30,7 +30,7 @@ type unfinished struct {
 
 	mu     sync.Mutex
 	all    int64 // bytes that connections hold, those among them that will be closed
-	ending int64 // of all: of those that will be closed
+	ending int64 // of all: of those that are told why they will be closed
 	gentle int   // connections that are told why they will be closed
 	conns  map[*floodConn]*pending
 }
@@ -38,8 +38,7 @@ type unfinished struct {
 // pending is what one connection holds.
 type pending struct {
 	holding
-	ending bool // it will be closed: it is no candidate, and counts in all until it is
-	gentle bool // with ending: it is told why
+	ending bool // it is told why it will be closed: it is no candidate, and counts in all until it is
 }
 
 // holding is what a connection's streams hold, or a change of it.
@@ -81,6 +80,7 @@ func (u *unfinished) add(c *floodConn, change holding, now int64) (err error) {
 		if b.gentle {
 			go b.conn.goAway(errUnfinished.Error()) // ends within seconds: at most this and one alert are written
 		} else {
+			b.conn.shut()
 			go func() { _ = b.conn.Close() }() // ends within seconds: at most one alert is written
 		}
 	}
@@ -137,22 +137,22 @@ func (u *unfinished) worst(now int64) (worst *floodConn, of *pending) {
 }
 
 // end makes a connection one that will be closed: nothing that it sends is received from now on. What it holds counts until it leaves. Many
-// at a time, or with much, are closed without a word: what they hold is not to be there beside what others hold by now. mu is held.
+// at a time, or with much, are closed without a word, and at once: they leave here. mu is held.
 func (u *unfinished) end(c *floodConn, p *pending) doomed {
-	p.gentle = u.gentle == 0 || u.gentle < gentleMax && u.ending+p.bytes <= u.max/gentleMaxShare
-	p.ending = true
+	gentle := u.gentle == 0 || u.gentle < gentleMax && u.ending+p.bytes <= u.max/gentleMaxShare
 	c.ending.Store(true)
-	u.ending += p.bytes
-	if p.gentle {
+	if gentle {
+		p.ending = true
+		u.ending += p.bytes
 		u.gentle++
+	} else {
+		u.forget(c)
 	}
-	return doomed{c, p.gentle}
+	return doomed{c, gentle}
 }
 
-// leave counts a connection no longer: it is closed.
-func (u *unfinished) leave(c *floodConn) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+// forget counts a connection no longer. mu is held.
+func (u *unfinished) forget(c *floodConn) {
 	c.uncounted = true
 	p := u.conns[c]
 	if p == nil {
@@ -162,10 +162,15 @@ func (u *unfinished) leave(c *floodConn) {
 	u.all -= p.bytes
 	if p.ending {
 		u.ending -= p.bytes
-	}
-	if p.gentle {
 		u.gentle--
 	}
+}
+
+// leave is told that a connection is closed.
+func (u *unfinished) leave(c *floodConn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.forget(c)
 }
 
 // inbound is a stream of one connection on which the client may send: where in a message it is.
