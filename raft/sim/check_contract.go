@@ -118,6 +118,9 @@ func (k *checker) sent(n *node, m *raft.Message) {
 		if safe.hs.Term == m.Term || n.view.role != raft.StatePreCandidate {
 			return // the term that it asks about has come, or a leader: nobody counts the answers
 		}
+		if last, known := safe.term(safe.last()); known && m.LogTerm < last {
+			return // of an earlier round about this term: a leader came between and replaced what was claimed by what is worth more
+		}
 		if safe.hs.Term+1 < m.Term || !ok && m.Index > safe.base || ok && t != m.LogTerm {
 			k.fail("vote requests wait for the disk", "%s; on the platter are term %d, last index %d", describe(m), safe.hs.Term, safe.last())
 		}

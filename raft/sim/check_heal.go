@@ -56,7 +56,9 @@ func (c *cluster) heal() {
 		}
 		c.check.observe(lead)
 		lead.drain()
-		c.until(c.now+uint64(2*c.plan.electionTick+slowSyncTicks)*tickUnits, "a new proposal")
+		// A snapshot that was lost before the healing keeps its peer, whose log may be equal by then, waiting for its timeout (rule 9).
+		ticks := 2*c.plan.electionTick + slowSyncTicks + c.plan.snapshotTimeout
+		c.until(c.now+uint64(ticks)*tickUnits, "a new proposal")
 		if c.err == nil && c.check.top() <= before {
 			c.fail("liveness", fmt.Errorf("nothing committed after index %d", before))
 		}
