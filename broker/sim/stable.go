@@ -66,11 +66,10 @@ func (n *Node) swaps(c vfs.Call) {
 	if c.Op != vfs.OpRename || !strings.HasSuffix(c.Path, stagedSuffix) {
 		return
 	}
-	g, err := hex.DecodeString(path.Base(path.Dir(c.Path)))
-	if err != nil || len(g) != len(partition.GroupID{}) {
+	group, ok := groupOf(c.Path)
+	if !ok {
 		return
 	}
-	group := partition.GroupID(g)
 	if r := n.Replica(group); r == nil || !r.Installing() {
 		return // a start that finishes a swap, or a file that was fetched
 	}
@@ -83,6 +82,17 @@ func (n *Node) swaps(c vfs.Call) {
 	if m := n.stableState(group).Snapshot; m.Index < base {
 		n.w.Break("node %d swaps in %s; the journal's mark is of a snapshot at entry %d", n.id, c.Path, m.Index)
 	}
+}
+
+// groupOf is the group in whose directory a path is, or whose directory it is; ok is false for others.
+func groupOf(name string) (g partition.GroupID, ok bool) {
+	rest, ok := strings.CutPrefix(name, dataDir+"/groups/")
+	dir, _, _ := strings.Cut(rest, "/")
+	b, err := hex.DecodeString(dir)
+	if !ok || err != nil || len(b) != len(g) {
+		return g, false
+	}
+	return partition.GroupID(b), true
 }
 
 // stagedSuffix is what the name of a snapshot's file ends with until it is installed (docs/format.md).
