@@ -12,12 +12,16 @@ import (
 // KeptTask reads the file of a segment that the log has dropped and keeps for a pin. It is no part of the log, so nothing else checks it.
 type KeptTask struct {
 	Segment SegmentSummary
-	Err     error // it could not be read, or is not what Segment says: whoever is sent it refuses it
+	Err     error // it could not be read, or is not what Segment says
 
-	fs    vfs.FS
-	dir   string
-	check fileCheck
+	fs     vfs.FS
+	dir    string
+	check  fileCheck
+	rotten bool
 }
+
+// Damaged reports whether Err means that whoever is sent the file refuses it; else it could only not be read this time.
+func (t *KeptTask) Damaged() bool { return t.rotten || bytesGone(t.Err) }
 
 // BeginKept begins a check of the file that is kept for s; nil if there is none, because s is part of the log or of no use to anybody.
 func (l *Log) BeginKept(s SegmentSummary) *KeptTask {
@@ -41,7 +45,7 @@ func (t *KeptTask) Do() {
 		c.size = min(size, t.Segment.Bytes)
 		_, whole, err = c.run()
 	}
-	if err == nil && !whole {
+	if t.rotten = err == nil && !whole; t.rotten {
 		err = fmt.Errorf("segment [%d, %d] rotted since the log dropped it: %s", t.Segment.Base, t.Segment.Last, c.why)
 	}
 	t.Err = errors.Join(err, c.file.Close())

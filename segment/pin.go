@@ -97,8 +97,11 @@ func (p *Pin) Range(base uint64, off int64, n int) (*RangeTask, error) {
 
 // Damaged reports whether the read failed because bytes of the file are gone.
 func (t *RangeTask) Damaged() bool {
-	return t.Err != nil && (vfs.IsNotExist(t.Err) || damageToRead(t.Err))
+	return bytesGone(t.Err)
 }
+
+// bytesGone reports whether a read of a whole file failed because the disk lost some of it, not because there were no descriptors, say.
+func bytesGone(err error) bool { return err != nil && (vfs.IsNotExist(err) || damageToRead(err)) }
 
 // Do reads.
 func (t *RangeTask) Do() {

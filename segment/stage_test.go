@@ -2,6 +2,7 @@ package segment
 
 import (
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"lograft/segment/vfs"
@@ -32,6 +33,16 @@ func TestStagedUnderBothNames(t *testing.T) {
 }
 
 // The file that is kept for a pin after its segment was dropped is no part of the log: a check of its own finds what rots in it, or is gone
+// noDescriptors opens nothing. It implements vfs.Injector.
+type noDescriptors struct{}
+
+func (noDescriptors) Before(c vfs.Call) vfs.Fault {
+	if c.Op == vfs.OpOpen {
+		return vfs.Fault{Err: syscall.EMFILE}
+	}
+	return vfs.Fault{}
+}
+
 // from it. What is part of the log, or kept for nobody, is none.
 func TestKeptFileIsChecked(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
@@ -69,8 +80,13 @@ func TestKeptFileIsChecked(t *testing.T) {
 		if task == nil {
 			t.Fatal("a kept file is not checked")
 		}
-		if task.Do(); (task.Err == nil) != (damage == "") {
-			t.Errorf("damage %q: %v", damage, task.Err)
+		if task.Do(); (task.Err == nil) != (damage == "") || task.Damaged() != (damage != "") {
+			t.Errorf("damage %q: %v, damaged %t", damage, task.Err, task.Damaged())
+		}
+		full := src.BeginKept(first)
+		full.fs = vfs.Inject(mem, noDescriptors{})
+		if full.Do(); full.Err == nil || full.Damaged() {
+			t.Errorf("no descriptor left: %v, damaged %t", full.Err, full.Damaged())
 		}
 		other := first
 		other.Hash[0]++

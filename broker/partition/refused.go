@@ -37,7 +37,7 @@ func (r *Replica) doubtFile(env *Env, file *segment.SegmentSummary) {
 	s.checking = true
 	r.job(env, t.Do, func(env *Env) {
 		s.checking = false
-		if t.Err == nil {
+		if !t.Damaged() {
 			return
 		}
 		r.note(env, Note{Kind: NoteKeptRotten, Index: t.Segment.Last, Err: t.Err})

@@ -74,19 +74,7 @@ func TestSimGroupAfterLoss(t *testing.T) {
 		w.RunFor(4e9)
 		lost := high()
 		commits(t, w, seed, part, lost, "before the loss")
-		for _, n := range w.nodes {
-			if n != third {
-				n.Crash()
-				if !n.wreck(t, part.Group) {
-					failure(t, w, seed, "nothing to wreck")
-				}
-			}
-		}
-		w.Heal()
-		for _, n := range w.nodes {
-			boot(t, w, n.id, seed)
-		}
-		leaderless(t, w, seed, part)
+		loseAllBut(t, w, seed, part, third)
 		recoverAll(t, w, seed, part, true)
 		if !w.RunUntil(20e9, func() bool { l := leaderOf(w, part); return l != 0 && w.Node(l).Replica(part.Group).IsLeader() }) {
 			failure(t, w, seed, "no leader after the loss was accepted")

@@ -26,6 +26,24 @@ func recoverAll(t *testing.T, w *World, seed uint64, part *cluster.Partition, ac
 	return out
 }
 
+// loseAllBut wrecks the logs of part on all brokers but one that was cut off, and starts them all: nobody leads.
+func loseAllBut(t *testing.T, w *World, seed uint64, part *cluster.Partition, third *Node) {
+	t.Helper()
+	for _, n := range w.nodes {
+		if n != third {
+			n.Crash()
+			if !n.wreck(t, part.Group) {
+				failure(t, w, seed, "nothing to wreck")
+			}
+		}
+	}
+	w.Heal()
+	for _, n := range w.nodes {
+		boot(t, w, n.id, seed)
+	}
+	leaderless(t, w, seed, part)
+}
+
 func leaderless(t *testing.T, w *World, seed uint64, part *cluster.Partition) {
 	t.Helper()
 	w.RunFor(15e9)
@@ -55,19 +73,7 @@ func TestSimRecoverLostMajority(t *testing.T) {
 		w.RunFor(1e9)
 		writer.stopped = true
 		w.RunFor(4e9)
-		for _, n := range w.nodes {
-			if n != third {
-				n.Crash()
-				if !n.wreck(t, part.Group) {
-					failure(t, w, seed, "nothing to wreck")
-				}
-			}
-		}
-		w.Heal()
-		for _, n := range w.nodes {
-			boot(t, w, n.id, seed)
-		}
-		leaderless(t, w, seed, part)
+		loseAllBut(t, w, seed, part, third)
 		for i, x := range recoverAll(t, w, seed, part, false) {
 			if x.Problem != "" || x.Done || x.Refilling != (w.nodes[i] != third) {
 				failure(t, w, seed, "node %d would give up %+v", w.nodes[i].id, x)
