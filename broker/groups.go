@@ -115,12 +115,6 @@ func openGroup(o groupOptions, st journal.GroupState, damaged bool, birth *clust
 	if err != nil {
 		return nil, recovery, fmt.Errorf("group %x: %w", st.Birth.Group, err)
 	}
-	if !o.refill && !o.endLost && len(birth.Replicas) > 1 && segment.EndLost(&recovery) {
-		o.endLost = true
-		if err := segment.BeginRefillEnd(o.fs, lo.Dir); err != nil {
-			return nil, recovery, errors.Join(fmt.Errorf("group %x: %w", st.Birth.Group, err), log.Close())
-		}
-	}
 	rng := rand.New(rand.NewPCG(o.seed, st.Birth.ReplicaID))
 	hard := partition.RestoredHardState(raft.HardState(st.HardState), log, st.Birth.ReplicaID)
 	r, err := partition.New(partition.Options{

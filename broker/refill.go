@@ -52,6 +52,13 @@ func (p *Parts) openOrRefill(o groupOptions, j journal.Journal, st journal.Group
 	}
 	if phase != segment.RefillMoving {
 		r, err := open()
+		if first := rec.Recovery; err == nil && phase == segment.RefillNone && segment.EndLost(&first) && !r.Alone() {
+			phase = segment.RefillEnd
+			if err = errors.Join(r.Close(new(partition.Env)), segment.BeginRefillEnd(o.fs, dir)); err == nil {
+				r, err = open()
+			}
+			rec.Recovery = first
+		}
 		if err == nil && rec.Recovery.Created && (st.Mark.Index > 0 || st.HardState.Commit > birthStart.Index) {
 			err = errors.Join(errVanished, r.Close(new(partition.Env)))
 		}

@@ -80,3 +80,59 @@ func TestSimEndLost(t *testing.T) {
 		t.Errorf("no log of %d lost its end: too gentle", len(all))
 	}
 }
+
+// A partition that was born with one replica and has three now: the first of them, which its birth says to be alone, loses the end of its log as
+// a follower. It does not vote, and is refilled, as any of three.
+func TestSimEndLostOfTheFirst(t *testing.T) {
+	lost := 0
+	all := seeds(t)
+	for _, seed := range all {
+		t.Logf("seed %d", seed)
+		w, _ := newCluster(t, fillOptions(seed))
+		topic, err := w.CreateTopic("grown", 1, 1)
+		if err != nil {
+			failure(t, w, seed, "create: %v", err)
+		}
+		part := &topic.Partitions[0]
+		n := w.Node(part.Replicas[0].NodeID)
+		cmd := cluster.EncodeReassign(cluster.Reassign{RequestID: w.requestID(), Name: "grown", Nodes: []uint64{1, 2, 3}})
+		if _, err := w.Propose(n.id, cmd, 30e9); err != nil {
+			failure(t, w, seed, "reassign: %v", err)
+		}
+		grown := func() bool {
+			x, ok := w.view().TopicByName("grown")
+			return ok && len(x.Partitions[0].Replicas) == 3 && !x.Partitions[0].Moving()
+		}
+		if !w.RunUntil(60e9, grown) {
+			failure(t, w, seed, "the partition has not three replicas after 60 s")
+		}
+		n.Crash() // somebody else leads
+		w.RunFor(10e9)
+		boot(t, w, n.id, seed)
+		now, _ := w.view().TopicByName("grown")
+		writer := w.NewWriter(7, now, 0, 200)
+		writer.Start()
+		if !w.RunUntil(60e9, writer.Done) {
+			failure(t, w, seed, "not written")
+		}
+		w.RunFor(3e9)
+		if leaderOf(w, part) == n.id {
+			continue
+		}
+		n.Crash()
+		if !n.spoilEnd(t, part) {
+			continue
+		}
+		lost++
+		boot(t, w, n.id, seed)
+		if !n.refills(part.Group) {
+			failure(t, w, seed, "node %d lost the end of its log and would vote", n.id)
+		}
+		if !w.RunUntil(20e9, func() bool { r := n.Replica(part.Group); return r != nil && !r.Refilling() && len(r.Damaged()) == 0 }) {
+			failure(t, w, seed, "node %d is not whole after 20 s", n.id)
+		}
+	}
+	if lost == 0 && len(all) > 1 {
+		t.Errorf("no log of %d lost its end: too gentle", len(all))
+	}
+}
